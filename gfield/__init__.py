@@ -1,0 +1,76 @@
+"""Gradient-field stores of depth data sets.
+
+The public names load their modules when first used, so that ``import gfield`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gfield.build import BuildReport, build_store, make_spec
+    from gfield.field import FieldParams, gradient_field
+    from gfield.frame import BadFrame, Frame, InputError, Region, Source, UserError
+    from gfield.manifest import StoreError
+    from gfield.sources.make3d import open_make3d
+    from gfield.sources.nyuv2 import open_nyuv2
+    from gfield.spec import StoreSpec
+    from gfield.staging import BuildError
+    from gfield.store import Store, open_store
+    from gfield.verify import verify_store
+
+_HOMES = {
+    "BadFrame": "frame",
+    "BuildError": "staging",
+    "BuildReport": "build",
+    "FieldParams": "field",
+    "Frame": "frame",
+    "InputError": "frame",
+    "Region": "frame",
+    "Source": "frame",
+    "Store": "store",
+    "StoreError": "manifest",
+    "StoreSpec": "spec",
+    "UserError": "frame",
+    "build_store": "build",
+    "gradient_field": "field",
+    "make_spec": "build",
+    "open_make3d": "sources.make3d",
+    "open_nyuv2": "sources.nyuv2",
+    "open_store": "store",
+    "verify_store": "verify",
+}
+__all__ = [
+    "BadFrame",
+    "BuildError",
+    "BuildReport",
+    "FieldParams",
+    "Frame",
+    "InputError",
+    "Region",
+    "Source",
+    "Store",
+    "StoreError",
+    "StoreSpec",
+    "UserError",
+    "__version__",
+    "build_store",
+    "gradient_field",
+    "make_spec",
+    "open_make3d",
+    "open_nyuv2",
+    "open_store",
+    "verify_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gfield")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"gfield.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'gfield' has no attribute {name!r}")
