@@ -1,0 +1,7 @@
+"""A synthetic sample of the real data sets, in their own formats: furnished rooms for NYU Depth v2, streets for Make3D."""
+
+from gfield.sample.render import RenderedFrame, render_room
+from gfield.sample.scene import CLASS_NAMES
+from gfield.sample.write import SamplePaths, write_sample
+
+__all__ = ["CLASS_NAMES", "RenderedFrame", "SamplePaths", "render_room", "write_sample"]
