@@ -1,0 +1,56 @@
+"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+
+def temporary_name(folder: Path) -> Path:
+    """A name in ``folder`` that nobody else uses."""
+    return folder / f"{uuid.uuid4().hex}.tmp"
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries (creations and renames) to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folders(top: Path) -> None:
+    """Force the entries of a folder and of all folders below it to the disk."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        sync_folder(Path(folder))
+
+
+def write_atomically(path: Path, data: bytes, scratch: Path | None = None, *, durable: bool = True) -> None:
+    """Write a small file so that ``path`` holds all of ``data`` or what it held before.
+
+    Parameters
+    ----------
+    path
+        Where the file goes; its folder exists.
+    data
+        All of its bytes.
+    scratch
+        Folder for the temporary file, on the same file system; the file's own folder by default.
+    durable
+        Whether the file must also outlive a power cut right after. Without it the file may then be empty.
+    """
+    temporary = temporary_name(scratch or path.parent)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,148 @@
+"""One shard: the file that holds the chunks of many frames, laid out as Zarr v3's ``sharding_indexed``.
+
+A shard is the stored chunks one after another, then an index of two little-endian 64-bit numbers a frame
+(byte offset and length; all ones where there is no chunk), then the CRC-32C of the index.
+Chunks are appended while frames are computed, so that a shard's size does not show in the memory used.
+Source of the layout: Zarr v3 specification, "Sharding codec" (index at the end).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from gfield.codec import Bytes, ChecksumError, Codec, check_crc
+
+_ABSENT = 2**64 - 1
+
+
+class Written(NamedTuple):
+    """Size in bytes and BLAKE3 hash of a finished file."""
+
+    size: int
+    blake3: str
+
+
+class ShardWriter:
+    """Appends encoded frames to one file; the file is complete, and on disk, once `finish` returns.
+
+    Parameters
+    ----------
+    path
+        A temporary name on the file system where the shard will live; the caller renames it.
+    frames_per_shard
+        Length of the index; a store's last shard leaves the rest of it empty.
+    codec
+        Encoding of every chunk.
+    """
+
+    def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:
+        self._codec = codec
+        self._index_F2 = np.full((frames_per_shard, 2), _ABSENT, dtype="<u8")
+        self._frames = 0
+        self._size = 0
+        self._hash = blake3()
+        self._file = path.open("xb")
+
+    def append(self, frame: npt.NDArray[np.generic]) -> None:
+        """Encode one frame and add it behind the last one."""
+        payload, crc = self._codec.encode(frame)
+        start = self._size
+        self._write(payload if isinstance(payload, bytes) else payload.data)
+        self._write(crc)
+        self._index_F2[self._frames] = start, self._size - start
+        self._frames += 1
+
+    def finish(self) -> Written:
+        """Write the index, force everything to the disk, close, and return size and hash."""
+        index = self._index_F2.tobytes()
+        self._write(index)
+        self._write(struct.pack("<I", google_crc32c.value(index)))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return Written(self._size, self._hash.hexdigest())
+
+    def close(self) -> None:
+        """Close the file as it is; without `finish` it is no shard, and the caller removes it."""
+        self._file.close()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+
+class Shard:
+    """A finished shard, mapped into memory; its index has been checked.
+
+    Attributes
+    ----------
+    path, size
+        The file, and its length in bytes.
+
+    Raises
+    ------
+    ChecksumError
+        If the file is too short, or its index is damaged or points outside the file.
+    """
+
+    def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:
+        self.path = path
+        self._codec = codec
+        index_bytes = 16 * frames_per_shard + 4
+        with path.open("rb") as file:
+            self.size = size = os.fstat(file.fileno()).st_size
+            if size < index_bytes:
+                raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")
+            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        self._bytes: Bytes = np.frombuffer(mapped, dtype=np.uint8)
+        try:
+            index = check_crc(self._bytes[size - index_bytes :])
+        except ChecksumError as error:
+            raise ChecksumError(f"{path}: index: {error}") from error
+        # Copied, since a view would be unaligned and would keep the memory map alive.
+        self._index_F2 = np.frombuffer(index.tobytes(), dtype="<u8").reshape(frames_per_shard, 2)
+        present = self._index_F2[self._index_F2[:, 0] != _ABSENT]
+        limit = size - index_bytes
+        if (present > limit).any() or (present.sum(axis=1) > limit).any():
+            raise ChecksumError(f"{path}: the index points outside the file")
+
+    def read(self, slot: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode the frame at ``slot`` (0 is the shard's first) into ``out``."""
+        start, length = (int(value) for value in self._index_F2[slot])
+        if start == _ABSENT:
+            raise ChecksumError(f"{self.path}: no frame at place {slot} of the shard")
+        try:
+            self._codec.decode(self._bytes[start : start + length], out)
+        except ChecksumError as error:
+            raise ChecksumError(f"{self.path}: frame at place {slot} of the shard: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the memory map."""
+        # The map itself goes when its last view does; closing it under a view is an error.
+        self._bytes = np.empty(0, dtype=np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def hash_file(path: Path) -> Written:
+    """Size and BLAKE3 hash of a file, read in pieces of 1 MiB."""
+    hasher, size = blake3(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+            size += len(block)
+    return Written(size, hasher.hexdigest())

@@ -1,0 +1,249 @@
+"""Read a finished store: the only reader. It needs neither Dask nor zarr for pixels, and decodes into the caller's arrays.
+
+store = open_store("nyu.zarr")
+rows = store.rows(split="train")
+rgb_NHWC = store.read("640x480/rgb", rows[:64])
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gfield.codec import ChecksumError
+from gfield.manifest import Manifest, StoreError, read_manifest
+from gfield.shard import Shard
+from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
+
+Array = npt.NDArray[np.generic]
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store that `gfield build` has finished.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, it is unfinished, of another format version, or its manifest is damaged.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    version = manifest.attributes.get("gfield_format")
+    if version != FORMAT_VERSION:
+        raise StoreError(f"{folder}: format {version}, this version of gfield reads format {FORMAT_VERSION}")
+    return Store(folder, manifest, StoreSpec.from_json(manifest.attributes["spec"]))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store; made by `open_store`.
+
+    It may be shared by threads, and pickles as its path and manifest, without open files.
+
+    Attributes
+    ----------
+    path
+        Folder of the store.
+    manifest
+        Every file with its size and hash.
+    spec
+        What the store holds.
+    """
+
+    path: Path
+    manifest: Manifest
+    spec: StoreSpec
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self.spec.frames
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the levels, largest first, such as ``("640x480", "320x240")``."""
+        return tuple(level_name(level) for level in self.spec.levels_WH)
+
+    @cached_property
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        """The arrays by key, such as ``"640x480/rgb"``."""
+        return self.spec.array_specs()
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Fingerprint of every array by key."""
+        return {key: array.fingerprint for key, array in self.arrays.items()}
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes of the root group."""
+        return self.manifest.attributes
+
+    @cached_property
+    def names(self) -> npt.NDArray[np.str_]:
+        """Name of every frame."""
+        return self.text("name")
+
+    @cached_property
+    def splits(self) -> npt.NDArray[np.str_]:
+        """Split of every frame: train, test, unlabeled, or excluded (a frame that could not be read)."""
+        return self.text("split")
+
+    @cached_property
+    def scenes(self) -> npt.NDArray[np.str_]:
+        """Scene of every frame, "" where it is not known."""
+        return self.text("scene")
+
+    def text(self, column: str) -> npt.NDArray[np.str_]:
+        """A text column, such as ``"scene_type"``."""
+        import zarr
+
+        try:
+            values = zarr.open_array(self.path / column, mode="r", zarr_format=3)[:]
+        except (FileNotFoundError, KeyError) as error:
+            raise StoreError(f"{self.path}: no text column {column!r}") from error
+        return np.array(np.asarray(values).tolist(), dtype=str)
+
+    def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
+        """Row numbers of a split, in order; without one, of all frames that could be read."""
+        if split is None:
+            return np.flatnonzero(self.splits != "excluded")
+        known = sorted(set(self.splits.tolist()))
+        if split not in known:
+            raise StoreError(f"{self.path}: no frame of split {split!r}, it has {', '.join(known)}")
+        return np.flatnonzero(self.splits == split)
+
+    def read(
+        self,
+        key: str,
+        rows: Sequence[int] | npt.NDArray[np.integer[Any]],
+        out: npt.NDArray[np.generic] | None = None,
+        *,
+        threads: int = 1,
+    ) -> Array:
+        """Read frames of one array, each checked against its checksum.
+
+        Parameters
+        ----------
+        key
+            Key of the array, such as ``"320x240/gradient"``.
+        rows
+            Row numbers, in any order, repeats allowed.
+        out
+            C-contiguous array of shape ``(len(rows), *frame_shape)`` and the array's dtype to read into;
+            a new one by default.
+        threads
+            Threads that decode side by side; decompression releases Python's lock.
+
+        Returns
+        -------
+        ndarray
+            ``out``.
+
+        Raises
+        ------
+        StoreError
+            If there is no such array or row, a shard is missing or damaged, or ``out`` does not fit.
+        """
+        array = self._array(key)
+        rows = self._check_rows(np.asarray(rows, dtype=np.intp))
+        shape = (len(rows), *array.frame_shape)
+        if out is None:
+            out = np.empty(shape, array.dtype)
+        if out.shape != shape or out.dtype != array.dtype or not out.flags.c_contiguous:
+            raise StoreError(
+                f"{key}: out is {out.dtype} {out.shape}, wanted C-contiguous {array.dtype} {shape}"
+            )
+        if threads <= 1 or len(rows) <= 1:
+            self._read_part(array, rows, out)
+            return out
+        bounds = np.linspace(0, len(rows), min(threads, len(rows)) + 1).astype(int)
+        with ThreadPoolExecutor(len(bounds) - 1) as pool:
+            parts = [
+                pool.submit(self._read_part, array, rows[start:stop], out[start:stop])
+                for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+            ]
+        for part in parts:
+            part.result()
+        return out
+
+    def check_files(self) -> None:
+        """Check that every file of the manifest is there and has its size, without reading any.
+
+        Raises
+        ------
+        StoreError
+            Naming the first file that is missing or of another size.
+        """
+        for path, entry in self.manifest.files.items():
+            try:
+                size = (self.path / path).stat().st_size
+            except OSError as error:
+                raise StoreError(f"{self.path}: {path} is missing; {_REPAIR}") from error
+            if size != entry.size:
+                raise StoreError(f"{self.path}: {path} has {size} bytes, wanted {entry.size}; {_REPAIR}")
+
+    def _array(self, key: str) -> ArraySpec:
+        try:
+            return self.arrays[key]
+        except KeyError:
+            raise StoreError(f"{self.path}: no array {key!r}, it has {', '.join(self.arrays)}") from None
+
+    def _check_rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        if rows.ndim != 1:
+            raise StoreError(f"rows have shape {rows.shape}, wanted a list of row numbers")
+        outside = rows[(rows < 0) | (rows >= len(self))]
+        if outside.size:
+            raise StoreError(f"{self.path}: row {outside[0]} is outside 0 to {len(self) - 1}")
+        return rows
+
+    def _read_part(self, array: ArraySpec, rows: npt.NDArray[np.intp], out: Array) -> None:
+        for place, row in enumerate(rows.tolist()):
+            shard, slot = divmod(row, self.spec.frames_per_shard)
+            try:
+                self._shard(array, shard).read(slot, out[place])
+            except ChecksumError as error:
+                raise StoreError(f"{error}; {_REPAIR}") from error
+
+    def _shard(self, array: ArraySpec, shard: int) -> Shard:
+        path = array.shard_path(shard)
+        opened = self._opened
+        if path not in opened:
+            file, wanted = self.path / path, self.manifest.files[path]
+            try:
+                opened[path] = Shard(file, self.spec.frames_per_shard, array.codec)
+            except (OSError, ChecksumError) as error:
+                raise StoreError(f"{self.path}: {path}: {_reason(error)}; {_REPAIR}") from error
+            if opened[path].size != wanted.size:
+                seen = opened.pop(path).size
+                raise StoreError(f"{self.path}: {path} has {seen} bytes, wanted {wanted.size}; {_REPAIR}")
+        return opened[path]
+
+    @cached_property
+    def _opened(self) -> dict[str, Shard]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "manifest": self.manifest, "spec": self.spec}
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path} of {len(self)} frames: {', '.join(self.arrays)}>"
+
+
+_REPAIR = "`gfield verify --repair SOURCE` restores it"
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

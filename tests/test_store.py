@@ -1,0 +1,212 @@
+"""Reading a store: with ours, and with other people's tools, which must see the same."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorstore
+import xarray
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfield.build import build_store, make_spec
+from gfield.manifest import MANIFEST_PATH, Manifest, StoreError
+from gfield.sources.nyuv2 import open_nyuv2
+from gfield.store import open_store
+
+KEYS = [f"{level}/{name}" for level in ("640x480", "320x240") for name in ("rgb", "gradient", "depth")]
+
+
+@pytest.fixture(scope="module")
+def path(nyu_mat, tmp_path_factory):
+    """A store of four frames a shard; not to be changed."""
+    source = open_nyuv2(nyu_mat)
+    target = tmp_path_factory.mktemp("store") / "nyu.zarr"
+    build_store(source, target, make_spec(source, frames_per_shard=4))
+    return target
+
+
+@pytest.fixture(scope="module")
+def store(path):
+    return open_store(path)
+
+
+@pytest.fixture
+def copy(path, tmp_path):
+    """A copy that may be damaged."""
+    shutil.copytree(path, tmp_path / "nyu.zarr")
+    return tmp_path / "nyu.zarr"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_zarr_xarray_and_tensorstore_read_the_same(path, store, key):
+    ours = store.read(key, range(10))
+    level, name = key.split("/")
+    np.testing.assert_array_equal(zarr.open(path, mode="r")[key][:], ours)
+    with xarray.open_zarr(path, group=level) as dataset:
+        np.testing.assert_array_equal(dataset[name].values, ours)
+        assert dataset[name].dims == ("frame", "y", "x", "channel")[: ours.ndim]
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / key)}}
+    opened = tensorstore.open(spec, read=True).result()
+    np.testing.assert_array_equal(opened.read().result(), ours)
+
+
+def test_xarray_shows_text_columns_units_and_attributes(path):
+    with xarray.open_zarr(path) as root, xarray.open_zarr(path, group="640x480") as level:
+        assert root["split"].values.tolist()[5:8] == ["train", "test", "test"]
+        assert level["depth"].attrs["units"] == "m"
+        assert level["gradient"].attrs["operator"]["low"] == 50
+        assert level["gradient"].attrs["valid_region"] == {"top": 8, "bottom": 473, "left": 8, "right": 631}
+        assert root.attrs["gfield_format"] == 1
+
+
+def test_zarr_lists_no_stranger_in_the_store(path):
+    assert sorted(zarr.open_group(path, mode="r", use_consolidated=False)) == [
+        *("320x240", "640x480", "manifest", "name", "raw_depth_filename", "raw_rgb_filename"),
+        *("scene", "scene_type", "split"),
+    ]
+    assert zarr.open_group(path / "manifest", mode="r").attrs["root"] == open_store(path).manifest.root
+
+
+@given(rows=st.lists(st.integers(0, 9), max_size=12), threads=st.integers(1, 4))
+def test_any_rows_in_any_order_by_any_number_of_threads(store, frames, rows, threads):
+    rgb = store.read("640x480/rgb", rows, threads=threads)
+    assert rgb.shape == (len(rows), 480, 640, 3)
+    for place, row in enumerate(rows):
+        assert np.array_equal(rgb[place], frames[row].rgb_HWC)
+
+
+def test_reading_into_the_callers_array(store, frames):
+    out = np.zeros((3, 240, 320), np.float32)
+    assert store.read("320x240/depth", [5, 0, 9], out) is out
+    np.testing.assert_array_equal(out[2], frames[9].depth_HW[::2, ::2])
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        (np.zeros((1, 240, 320), np.float32), r"wanted C-contiguous float32 \(2, 240, 320\)"),
+        (np.zeros((2, 240, 320), np.float64), "out is float64"),
+        (np.zeros((2, 320, 240), np.float32).transpose(0, 2, 1), "C-contiguous"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(store, out, said):
+    with pytest.raises(StoreError, match=said):
+        store.read("320x240/depth", [1, 2], out)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [([10], "row 10 is outside 0 to 9"), ([-1], "row -1"), ([[1]], "shape")]
+)
+def test_wrong_rows_are_refused(store, rows, said):
+    with pytest.raises(StoreError, match=said):
+        store.read("320x240/depth", rows)
+
+
+def test_wrong_names_list_what_there_is(store):
+    with pytest.raises(StoreError, match="no array '640x480/dpeth', it has 640x480/rgb"):
+        store.read("640x480/dpeth", [0])
+    with pytest.raises(StoreError, match="no frame of split 'val', it has test, train, unlabeled"):
+        store.rows("val")
+    with pytest.raises(StoreError, match="no text column 'scnee'"):
+        store.text("scnee")
+
+
+def test_a_store_pickles_and_is_shared_by_threads(store, frames):
+    store.read("640x480/rgb", [0])
+    twin = pickle.loads(pickle.dumps(store))
+    with ThreadPoolExecutor(4) as pool:
+        reads = list(pool.map(lambda row: twin.read("640x480/rgb", [row])[0], list(range(10)) * 3))
+    assert all(np.array_equal(rgb, frames[place % 10].rgb_HWC) for place, rgb in enumerate(reads))
+
+
+def test_a_missing_shard_is_an_error_and_no_zeros(copy):
+    shard = copy / "640x480/rgb/c/1/0/0/0"
+    shard.unlink()
+    store = open_store(copy)
+    assert store.read("640x480/rgb", [3]).any()
+    with pytest.raises(StoreError, match=r"640x480/rgb/c/1/0/0/0: No such file.*gfield verify --repair"):
+        store.read("640x480/rgb", [4])
+    with pytest.raises(StoreError, match="640x480/rgb/c/1/0/0/0 is missing"):
+        store.check_files()
+
+
+def test_a_flipped_bit_is_an_error(copy):
+    shard = copy / "640x480/depth/c/0/0/0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 3] ^= 4
+    shard.write_bytes(data)
+    with pytest.raises(StoreError, match="checksum is"):
+        open_store(copy).read("640x480/depth", range(4))
+
+
+def test_a_shard_of_another_size_is_an_error(copy):
+    shard = copy / "640x480/depth/c/0/0/0"
+    other = copy / "640x480/depth/c/1/0/0"
+    shard.write_bytes(other.read_bytes())
+    with pytest.raises(StoreError, match=r"bytes, wanted \d+"):
+        open_store(copy).read("640x480/depth", [0])
+    with pytest.raises(StoreError, match=r"640x480/depth/c/0/0/0 has \d+ bytes, wanted"):
+        open_store(copy).check_files()
+
+
+def test_every_flipped_bit_of_the_manifest_is_noticed(copy):
+    good = (copy / MANIFEST_PATH).read_bytes()
+    for bit in np.random.default_rng(0).integers(0, len(good) * 8, 300).tolist():
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << (bit % 8)
+        with pytest.raises(StoreError, match="manifest is damaged"):
+            Manifest.from_bytes(bytes(bad), copy)
+
+
+def test_another_format_version_is_refused(copy):
+    manifest = open_store(copy).manifest
+    newer = Manifest({**manifest.attributes, "gfield_format": 2}, manifest.files)
+    (copy / MANIFEST_PATH).write_bytes(newer.to_bytes())
+    with pytest.raises(StoreError, match="format 2, this version of gfield reads format 1"):
+        open_store(copy)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: None, "no such store"),
+        (lambda folder: folder.mkdir(), "a folder, wanted a store"),
+        (lambda folder: folder.write_text("x"), "a file, wanted the folder of a store"),
+        (lambda folder: zarr.create_group(folder), "a Zarr group without a manifest"),
+    ],
+)
+def test_what_is_no_store_is_said(tmp_path, make, said):
+    make(tmp_path / "x.zarr")
+    with pytest.raises(StoreError, match=said):
+        open_store(tmp_path / "x.zarr")
+
+
+def test_opening_120000_frames_does_not_take_time_by_the_frame(path, tmp_path):
+    """Not timed: what is counted is that opening parses one file, whose size grows with shards, not frames."""
+    store = open_store(path)
+    spec = {**store.attributes["spec"], "frames": 120_000, "frames_per_shard": 128}
+    assert len(json.dumps(spec)) < 5000
+    (tmp_path / "s").mkdir()
+    manifest = Manifest({**store.attributes, "spec": spec}, {})
+    (tmp_path / "s" / "manifest").mkdir()
+    (tmp_path / "s" / MANIFEST_PATH).write_bytes(manifest.to_bytes())
+    assert len(open_store(tmp_path / "s")) == 120_000
+
+
+def test_reading_loads_neither_dask_nor_zarr_nor_opencv(path):
+    code = (
+        "import sys; from gfield import open_store; "
+        f"open_store({str(path)!r}).read('320x240/rgb', [1]); "
+        "print(*sorted({'dask', 'distributed', 'torch', 'zarr', 'cv2', 'h5py'} & {*sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
