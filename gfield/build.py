@@ -1,0 +1,319 @@
+"""Build a store: plan it, run one Dask task a shard, publish it whole. The only writer of stores.
+
+source --(shard_task, on Dask)--> shards and records in a staging folder --(publish)--> the store
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gfield.codec import CodecName
+from gfield.dispatch import available_cpus, existing_cluster, local_cluster, run_in_process, run_on_cluster
+from gfield.field import FieldParams
+from gfield.files import write_atomically
+from gfield.frame import BadFrame, LeftOut, Source
+from gfield.inputs import describe_files, quick_digest
+from gfield.manifest import Manifest, read_manifest
+from gfield.publish import complete_store, text_columns
+from gfield.shard_task import Job, OnError, ShardDone, build_shard
+from gfield.spec import (
+    ARRAY_NAMES,
+    OPTIONAL_ARRAYS,
+    ArrayName,
+    StoreSpec,
+    canonical,
+    default_frames_per_shard,
+    digest,
+    level_name,
+)
+from gfield.store import Store
+from gfield.staging import (
+    BuildError,
+    Staging,
+    adopt_staging,
+    adopt_store,
+    finished_store,
+    other_stagings,
+    publishing,
+    remove,
+    swap_in,
+)
+
+_INPUTS = "inputs"
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes
+    ----------
+    target
+        Path of the store.
+    state
+        ``"built"``; ``"unchanged"`` when a finished store was there already; ``"part"`` when other parts of a
+        job array still have shards to do.
+    frames, shards
+        Size of the store.
+    shards_written, bytes_written
+        Work done by this run.
+    seconds
+        Wall time of this run.
+    excluded
+        Frames left empty because they could not be read.
+    left_out
+        Input files that belong to no frame.
+    root
+        The manifest's root hash; "" for a part.
+    """
+
+    target: Path
+    state: Literal["built", "unchanged", "part"]
+    frames: int
+    shards: int
+    shards_written: int
+    bytes_written: int
+    seconds: float
+    excluded: tuple[BadFrame, ...]
+    left_out: tuple[LeftOut, ...]
+    root: str
+
+
+def make_spec(
+    source: Source,
+    *,
+    levels_WH: Sequence[tuple[int, int]] | None = None,
+    optional: Sequence[ArrayName] = (),
+    codec: CodecName = "lz4",
+    field: FieldParams | None = None,
+    frames_per_shard: int | None = None,
+) -> StoreSpec:
+    """The spec of a store of ``source``.
+
+    Parameters
+    ----------
+    source
+        The data set.
+    levels_WH
+        Levels to store; the source's own size and half of it by default.
+    optional
+        Arrays on request, of `OPTIONAL_ARRAYS`.
+    codec
+        ``"lz4"``, ``"zstd"`` or ``"raw"``.
+    field
+        Parameters of the operator.
+    frames_per_shard
+        Frames in one file; by default see `default_frames_per_shard`.
+
+    Raises
+    ------
+    BuildError
+        If the source has no such array or level, or no frame.
+    """
+    if not source.names:
+        raise BuildError(f"{source.kind}: no frame to build from")
+    for name in optional:
+        if name not in source.provides:
+            has = ", ".join(sorted(source.provides & set(OPTIONAL_ARRAYS))) or "none"
+            raise BuildError(f"array {name} is not in this {source.kind} input; optional arrays in it: {has}")
+    width, height = source.size_WH
+    allowed = [(width, height), (width // 2, height // 2)]
+    for level_WH in levels_WH or ():
+        if level_WH not in allowed:
+            names = " and ".join(level_name(level) for level in allowed)
+            raise BuildError(f"level {level_name(level_WH)} is unknown, {source.kind} has {names}")
+    depth = "depth" in source.provides
+    native = depth and source.depth_shape_HW not in [(h, w) for w, h in allowed]
+    wanted = (
+        {"rgb", "gradient", *optional}
+        | ({"depth"} if depth else set())
+        | ({"depth_native"} if native else set())
+    )
+    return StoreSpec(
+        kind=source.kind,
+        frames=len(source.names),
+        frames_per_shard=frames_per_shard
+        or default_frames_per_shard(len(source.names), source.frames_per_chunk),
+        size_WH=source.size_WH,
+        levels_WH=tuple(sorted(set(levels_WH or allowed), reverse=True)),
+        arrays=tuple(name for name in ARRAY_NAMES if name in wanted),
+        depth_shape_HW=source.depth_shape_HW if depth else None,
+        valid_region=source.valid_region,
+        operator=(field or FieldParams()).to_dict(),
+        codec=codec,
+        source=quick_digest(source.inputs()),
+        text=digest(text_columns(source)),
+        notes=dict(source.notes),
+    )
+
+
+def build_store(
+    source: Source,
+    target: Path,
+    spec: StoreSpec | None = None,
+    *,
+    on_error: OnError = "stop",
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    part: tuple[int, int] | None = None,
+    on_start: Callable[[int], None] = lambda frames: None,
+    on_frames: Callable[[int], None] = lambda frames: None,
+) -> BuildReport:
+    """Build ``target``, or finish it, or bring it up to date.
+
+    Parameters
+    ----------
+    source
+        Where the frames come from.
+    target
+        Folder of the store, conventionally ``*.zarr``.
+    spec
+        What to build; `make_spec` of the source by default.
+    on_error
+        ``"stop"``: a frame that cannot be read fails the build, after everything else was done;
+        ``"skip"``: its row stays empty, its split becomes ``"excluded"``, and the store lists it.
+    overwrite
+        Replace a store, or an unfinished one, that does not match.
+    workers
+        Run on so many new local processes; by default on threads of this one.
+    scheduler
+        Run on the Dask cluster at this address instead.
+    part
+        ``(i, n)``: do only the i-th of n parts, counted from 1; the part that finds all done publishes.
+    on_start, on_frames
+        Told the number of frames ahead of this run, and then, from any thread, how many more are done.
+
+    Raises
+    ------
+    StoreError
+        If a file of a finished store is missing.
+    BuildError
+        If ``target`` holds something that does not match, or a frame cannot be read.
+    ConnectionError
+        If there is no scheduler at the address.
+    OSError
+        If the target cannot be written.
+    """
+    started = time.monotonic()
+    spec = spec or make_spec(source)
+    staging = Staging(target, spec)
+    current = finished_store(target, spec, overwrite)
+    if current is not None and digest(current.attributes["spec"]) == spec.fingerprint:
+        Store(target, current, spec).check_files()
+        remove(staging)
+        return _report(source, target, spec, "unchanged", started, [], current)
+
+    others = other_stagings(staging, overwrite)
+    staging.create()
+    if current is not None:
+        adopt_store(staging, current)
+        _keep_inputs(staging.records, staging.scratch, current.attributes["source_files"])
+    for other in others if not overwrite else ():
+        adopt_staging(staging, other)
+    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error)
+    items: list[Any] = [_INPUTS, *range(spec.shards)]
+    if part is not None:
+        items = items[part[0] - 1 :: part[1]]
+    on_start(sum(len(spec.shard_frames(item)) for item in items if item != _INPUTS))
+    done = _run(job, items, workers, scheduler, on_frames)
+    if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
+        raise BuildError(_tell_bad_frames(bad, staging))
+    manifest = _publish(job, staging, others)
+    return _report(source, target, spec, "built" if manifest else "part", started, done, manifest)
+
+
+def _run(
+    job: Job,
+    items: Sequence[Any],
+    workers: int | None,
+    scheduler: str | None,
+    on_frames: Callable[[int], None],
+) -> list[ShardDone]:
+    done: list[ShardDone] = []
+    in_process = workers is None and scheduler is None
+
+    def on_done(result: ShardDone | None) -> None:
+        if result is not None:
+            done.append(result)
+            if not in_process:
+                on_frames(result.frames)
+
+    if in_process:
+        run_in_process(
+            _task, job, items, threads=available_cpus(), on_done=on_done, on_frame=lambda: on_frames(1)
+        )
+        return done
+    with existing_cluster(scheduler) if scheduler is not None else local_cluster(workers or 1) as client:
+        run_on_cluster(_task, job, items, client=client, on_done=on_done)
+    return done
+
+
+def _task(job: Job, item: Any, on_frame: Callable[[], None] | None = None) -> ShardDone | None:
+    if item == _INPUTS:
+        if not _inputs_path(job.records).exists():
+            _keep_inputs(job.records, job.scratch, describe_files(job.source.inputs()))
+        return None
+    return build_shard(job, item, on_frame)
+
+
+def _inputs_path(records: Path) -> Path:
+    return records / "inputs.json"
+
+
+def _keep_inputs(records: Path, scratch: Path, described: Sequence[Mapping[str, Any]]) -> None:
+    write_atomically(_inputs_path(records), canonical(list(described)), scratch)
+
+
+def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest | None:
+    """Complete the store and rename it to its target; None if shards are still missing."""
+    with publishing(staging) as ours:
+        if not ours:
+            return read_manifest(staging.target)
+        records = staging.finished_shards()
+        if len(records) < staging.spec.shards or not _inputs_path(job.records).exists():
+            return None
+        described = json.loads(_inputs_path(job.records).read_bytes())
+        manifest = complete_store(job.store, job.scratch, job.source, job.spec, described, records)
+        swap_in(staging)
+    for leftover in (staging, *others):
+        remove(leftover)
+    return manifest
+
+
+def _tell_bad_frames(bad: Sequence[BadFrame], staging: Staging) -> str:
+    shown = [frame.reason for frame in sorted(bad, key=lambda frame: frame.index)[:10]]
+    if len(bad) > len(shown):
+        shown.append(f"... and {len(bad) - len(shown)} more")
+    kept = f"the {len(staging.finished_shards())} of {staging.spec.shards} shards without them are kept"
+    frames = "1 frame" if len(bad) == 1 else f"{len(bad)} frames"
+    return "\n".join([*shown, f"{frames} cannot be read; {kept}; --on-error skip leaves such frames out"])
+
+
+def _report(
+    source: Source,
+    target: Path,
+    spec: StoreSpec,
+    state: Literal["built", "unchanged", "part"],
+    started: float,
+    done: Sequence[ShardDone],
+    manifest: Manifest | None,
+) -> BuildReport:
+    excluded = manifest.attributes["excluded"] if manifest else []
+    return BuildReport(
+        target=target,
+        state=state,
+        frames=spec.frames,
+        shards=spec.shards,
+        shards_written=sum(result.bytes_written > 0 for result in done),
+        bytes_written=sum(result.bytes_written for result in done),
+        seconds=time.monotonic() - started,
+        excluded=tuple(BadFrame(entry["frame"], entry["reason"]) for entry in excluded),
+        left_out=tuple(source.left_out),
+        root=manifest.root if manifest else "",
+    )

@@ -1,0 +1,130 @@
+"""Run a build's tasks on Dask: on threads of this process, on local processes, or on a cluster that exists."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import dask
+from dask.callbacks import Callback
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+class Cancelled(Exception):
+    """Raised inside a task, between two frames, once another task has failed or the user has pressed Ctrl-C."""
+
+
+def available_cpus() -> int:
+    """Processors that this process may use; fewer than the machine has in a container or a job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_in_process(
+    task: Callable[[J, Any, Callable[[], None]], R],
+    job: J,
+    items: Sequence[Any],
+    *,
+    threads: int,
+    on_done: Callable[[R], None],
+    on_frame: Callable[[], None],
+) -> None:
+    """Run ``task(job, item, on_frame)`` for every item on Dask's threaded scheduler.
+
+    The first exception stops the others at their next frame and is raised. ``on_done`` is called from the
+    calling thread, ``on_frame`` from the worker threads.
+    """
+    stop = threading.Event()
+
+    def tick() -> None:
+        if stop.is_set():
+            raise Cancelled
+        on_frame()
+
+    def done(_key: Any, result: Any, _graph: Any, _state: Any, _worker: Any) -> None:
+        on_done(result)
+
+    call = dask.delayed(lambda item: task(job, item, tick), pure=False, traverse=False)
+    try:
+        with Callback(posttask=done):
+            dask.compute(
+                *(call(item) for item in items),
+                scheduler="threads",
+                num_workers=threads,
+                optimize_graph=False,
+            )
+    finally:
+        stop.set()
+
+
+def run_on_cluster(
+    task: Callable[[J, Any], R], job: J, items: Sequence[Any], *, client: Any, on_done: Callable[[R], None]
+) -> None:
+    """Run ``task(job, item)`` for every item on the cluster of a ``distributed.Client``.
+
+    The job travels once, as the result of a task, so that the scheduler can make it again when the worker that
+    holds it dies. Tasks are idempotent: one that ran on a dead worker runs again and finds its work done.
+    """
+    from distributed import as_completed
+
+    shared = client.submit(_itself, job, pure=False)
+    futures = [client.submit(partial(_swapped, task), item, shared, pure=False, retries=2) for item in items]
+    try:
+        for future in as_completed(futures):
+            on_done(future.result())
+    finally:
+        client.cancel(futures)
+
+
+def _itself(job: J) -> J:
+    return job
+
+
+def _swapped(task: Callable[[J, Any], R], item: Any, job: J) -> R:
+    return task(job, item)
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator[Any]:
+    """A client of ``workers`` new processes on this machine, one thread each, that end with the block."""
+    from distributed import Client, LocalCluster
+
+    # Tasks stream their frames and hold a few megabytes, so Dask's own memory limits would only get in the way.
+    with (
+        dask.config.set({"distributed.worker.daemon": True}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def existing_cluster(address: str, timeout_s: float = 15.0) -> Iterator[Any]:
+    """A client of the scheduler at ``address``.
+
+    Raises
+    ------
+    ConnectionError
+        If nothing answers there within ``timeout_s`` seconds.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=timeout_s)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"{address}: no Dask scheduler answers there ({error})") from error
+    with client:
+        yield client

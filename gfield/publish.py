@@ -1,0 +1,137 @@
+"""The last step of a build: metadata, text columns and manifest around the shards that are there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gfield.files import sync_folders, temporary_name, write_atomically
+from gfield.frame import BadFrame, Source
+from gfield.hierarchy import write_hierarchy
+from gfield.manifest import MANIFEST_PATH, Entry, Manifest
+from gfield.shard import hash_file
+from gfield.shard_task import Record
+from gfield.spec import FORMAT_VERSION, StoreSpec
+
+EXCLUDED = "excluded"
+_TITLES = {"nyu": "NYU Depth v2, labelled frames", "make3d": "Make3D range image data"}
+_SOFTWARE = ("gfield", "numcodecs", "numpy", "opencv-python-headless", "zarr")
+
+
+def text_columns(source: Source, excluded: Collection[int] = ()) -> dict[str, list[str]]:
+    """The text arrays of a store by name; frames in ``excluded`` get the split ``"excluded"``."""
+    splits = [EXCLUDED if index in excluded else split for index, split in enumerate(source.splits)]
+    columns = {"name": list(source.names), "split": splits, "scene": list(source.scenes)}
+    return columns | {name: list(texts) for name, texts in source.columns.items()}
+
+
+def store_attributes(
+    source: Source, spec: StoreSpec, source_files: Sequence[Mapping[str, Any]], bad: Sequence[BadFrame]
+) -> dict[str, Any]:
+    """Attributes of the root group: what the store is, and all that it was made of and by.
+
+    No time, host or path is among them, so that two builds of one input have the same bytes.
+    """
+    excluded = [
+        {
+            "frame": frame.index,
+            "name": source.names[frame.index],
+            "reason": _without_folders(frame.reason, source),
+        }
+        for frame in bad
+    ]
+    return {
+        "Conventions": "CF-1.11",
+        "title": _TITLES.get(spec.kind, spec.kind),
+        "gfield_format": FORMAT_VERSION,
+        "spec": spec.to_json(),
+        "fingerprints": {key: array.fingerprint for key, array in spec.array_specs().items()},
+        "source_files": [dict(entry) for entry in source_files],
+        "left_out": [left_out._asdict() for left_out in source.left_out],
+        "excluded": excluded,
+        "software": {name: version for name in _SOFTWARE if (version := _version(name))},
+    }
+
+
+def complete_store(
+    store: Path,
+    scratch: Path,
+    source: Source,
+    spec: StoreSpec,
+    source_files: Sequence[Mapping[str, Any]],
+    records: Mapping[int, Record],
+) -> Manifest:
+    """Put metadata, text columns and, last, the manifest beside a complete set of shards.
+
+    Parameters
+    ----------
+    store, scratch
+        Folder of the store, and a folder for temporary files on the same file system.
+    source, spec
+        What the store was made of, and what it is.
+    source_files
+        Name, size and SHA-256 of the input files.
+    records
+        Records of all shard numbers.
+    """
+    bad = sorted(
+        (frame for record in records.values() for frame in record.bad), key=lambda frame: frame.index
+    )
+    attributes = store_attributes(source, spec, source_files, bad)
+    files = {path: entry for record in records.values() for path, entry in record.files.items()}
+    files |= write_metadata(
+        store, scratch, spec, attributes, text_columns(source, {frame.index for frame in bad})
+    )
+    manifest = Manifest(attributes, dict(sorted(files.items())))
+    (store / MANIFEST_PATH).parent.mkdir(exist_ok=True)
+    write_atomically(store / MANIFEST_PATH, manifest.to_bytes(), scratch)
+    # The tasks forced their files to the disk, but not the entries of the many small folders that hold them.
+    sync_folders(store)
+    return manifest
+
+
+def write_metadata(
+    store: Path,
+    scratch: Path,
+    spec: StoreSpec,
+    attributes: Mapping[str, Any],
+    columns: Mapping[str, Sequence[str]],
+) -> dict[str, Entry]:
+    """Write Zarr metadata and text columns, each file atomically, and only those that are not there as they should be.
+
+    Returns
+    -------
+    dict
+        Manifest entries by path.
+    """
+    draft = temporary_name(scratch)
+    try:
+        write_hierarchy(draft, spec, attributes, columns)
+        entries = {}
+        for file in sorted(path for path in draft.rglob("*") if path.is_file()):
+            path = file.relative_to(draft)
+            written = hash_file(file)
+            entries[path.as_posix()] = Entry(*written, "")
+            if not (store / path).is_file() or hash_file(store / path) != written:
+                (store / path).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(store / path, file.read_bytes(), scratch)
+        return entries
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _without_folders(reason: str, source: Source) -> str:
+    """A reason with file names where it has paths, which depend on where the input lies."""
+    for folder in sorted({file.parent for file in source.inputs()}, reverse=True):
+        reason = reason.replace(f"{folder}/", "")
+    return reason
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

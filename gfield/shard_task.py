@@ -1,0 +1,292 @@
+"""One task of a build: check one shard of every array, and write those that are missing or stale.
+
+A task needs nothing but its arguments and the file system, may run anywhere and any number of times, and gives
+the same bytes each time. Its last act is a small record, so that a later run knows what is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gfield.field import FieldKernel, FieldParams
+from gfield.files import temporary_name, write_atomically
+from gfield.frame import BadFrame, Frame, Source
+from gfield.levels import Array, NearestResize, area_resize
+from gfield.manifest import Entry
+from gfield.shard import Shard, ShardWriter, hash_file
+from gfield.spec import ArraySpec, StoreSpec, canonical, level_name
+from gfield.worker import settle_worker
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of one build share.
+
+    Attributes
+    ----------
+    source, spec
+        Where frames come from, and what the store is to hold.
+    store, records, scratch
+        Folders for shards, for records, and for files that are not finished; on one file system.
+    on_error
+        Whether a frame that cannot be read stops the build, or is left empty and listed.
+    """
+
+    source: Source
+    spec: StoreSpec
+    store: Path
+    records: Path
+    scratch: Path
+    on_error: OnError = "stop"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known to be on the disk for one shard number: its files, and the frames that could not be read."""
+
+    files: Mapping[str, Entry] = field(default_factory=dict)
+    bad: tuple[BadFrame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A task's result: frames looked at, bytes written (0 where all was in place), frames that could not be read."""
+
+    shard: int
+    frames: int
+    bytes_written: int
+    bad: tuple[BadFrame, ...]
+
+
+def record_path(records: Path, shard: int) -> Path:
+    """File name of a shard's record."""
+    return records / f"{shard:06d}.json"
+
+
+def read_record(records: Path, shard: int) -> Record:
+    """The record of a shard; an empty one where there is none, or none that can be read."""
+    try:
+        stored = json.loads(record_path(records, shard).read_bytes())
+        files = {path: Entry(*entry) for path, entry in stored["files"].items()}
+        return Record(files, tuple(BadFrame(index, reason) for index, reason in stored["bad"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Record()
+
+
+def write_record(records: Path, scratch: Path, shard: int, record: Record) -> None:
+    """Keep a record, atomically. Should a power cut take it, the shard is made again."""
+    bad = [[frame.index, frame.reason] for frame in record.bad]
+    data = canonical({"files": record.files, "bad": bad})
+    write_atomically(record_path(records, shard), data, scratch, durable=False)
+
+
+def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None) -> ShardDone:
+    """Bring one shard of every array into place.
+
+    Parameters
+    ----------
+    job
+        What to build, and where.
+    shard
+        Number of the shard.
+    on_frame
+        Called after each frame; an exception that it raises stops the task and leaves nothing half-written.
+
+    Returns
+    -------
+    ShardDone
+        With ``bad`` frames and ``on_error="stop"``, nothing of the shard was kept.
+    """
+    settle_worker()
+    specs = job.spec.array_specs()
+    record = read_record(job.records, shard)
+    if job.on_error == "stop" and record.bad:
+        record = Record()
+    in_place = {
+        spec.shard_path(shard): entry
+        for spec in specs.values()
+        if (entry := record.files.get(spec.shard_path(shard))) and _is_whole(job.store, spec, shard, entry)
+    }
+    todo = [spec for spec in specs.values() if spec.shard_path(shard) not in in_place]
+    frames = job.spec.shard_frames(shard)
+    if not todo:
+        if on_frame is not None:
+            for _ in frames:
+                on_frame()
+        return ShardDone(shard, len(frames), 0, record.bad)
+
+    stored_rgb = [
+        spec for spec in specs.values() if spec.name == "rgb" and spec.shard_path(shard) in in_place
+    ]
+    made: Iterator[Mapping[str, Array] | BadFrame]
+    if _can_use_stored_rgb(todo, stored_rgb):
+        made = _fields_from_stored_rgb(job, shard, todo)
+    else:
+        made = _arrays_from_source(job, shard, todo, record.bad)
+    written, bad = _write_shards(job, shard, todo, made, on_frame)
+    if bad and job.on_error == "stop":
+        return ShardDone(shard, len(frames), 0, bad)
+    if in_place and set(bad) - set(record.bad):
+        # A frame turned out bad in an array that is new: the arrays that are in place must leave it empty too.
+        write_record(job.records, job.scratch, shard, Record())
+        return build_shard(job, shard)
+    bad = bad or record.bad
+    write_record(job.records, job.scratch, shard, Record({**in_place, **written}, bad))
+    return ShardDone(shard, len(frames), sum(entry.size for entry in written.values()), bad)
+
+
+def _is_whole(store: Path, spec: ArraySpec, shard: int, entry: Entry) -> bool:
+    path = store / spec.shard_path(shard)
+    if entry.fingerprint != spec.fingerprint or not path.is_file() or path.stat().st_size != entry.size:
+        return False
+    return hash_file(path).blake3 == entry.blake3
+
+
+def _can_use_stored_rgb(todo: Iterable[ArraySpec], stored_rgb: Iterable[ArraySpec]) -> bool:
+    stored_levels = {spec.level_WH for spec in stored_rgb}
+    return all(spec.name == "gradient" and spec.level_WH in stored_levels for spec in todo)
+
+
+def _write_shards(
+    job: Job,
+    shard: int,
+    todo: list[ArraySpec],
+    made: Iterator[Mapping[str, Array] | BadFrame],
+    on_frame: Callable[[], None] | None,
+) -> tuple[dict[str, Entry], tuple[BadFrame, ...]]:
+    """Encode frames as they come, all arrays in step; rename into place only when every frame was good or may be bad."""
+    bad: list[BadFrame] = []
+    with ExitStack() as stack:
+        temporaries: dict[str, Path] = {}
+        writers: dict[str, ShardWriter] = {}
+        for spec in todo:
+            temporaries[spec.key] = temporary_name(job.scratch)
+            stack.callback(temporaries[spec.key].unlink, missing_ok=True)
+            writers[spec.key] = ShardWriter(temporaries[spec.key], job.spec.frames_per_shard, spec.codec)
+            stack.callback(writers[spec.key].close)
+        empty = {spec.key: np.full(spec.frame_shape, spec.fill, spec.dtype) for spec in todo}
+        for arrays in made:
+            if isinstance(arrays, BadFrame):
+                bad.append(arrays)
+                arrays = empty  # noqa: PLW2901
+            for spec in todo:
+                writers[spec.key].append(arrays[spec.key])
+            if on_frame is not None:
+                on_frame()
+        if bad and job.on_error == "stop":
+            return {}, tuple(bad)
+        entries = {}
+        for spec in todo:
+            size, blake3 = writers[spec.key].finish()
+            path = job.store / spec.shard_path(shard)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[spec.key].replace(path)
+            entries[spec.shard_path(shard)] = Entry(size, blake3, spec.fingerprint)
+        return entries, tuple(bad)
+
+
+def _arrays_from_source(
+    job: Job, shard: int, todo: list[ArraySpec], known_bad: tuple[BadFrame, ...]
+) -> Iterator[Mapping[str, Array] | BadFrame]:
+    """The wanted arrays of each frame of the shard, in buffers that the next frame overwrites.
+
+    A frame that is known to be bad is so in every array, also in those that could be read.
+    """
+    of_source = {"gradient": "rgb", "depth_native": "depth"}
+    needs = frozenset(of_source.get(spec.name, spec.name) for spec in todo)
+    layers = FrameLayers(job.spec, todo)
+    frames = job.spec.shard_frames(shard)
+    bad = {frame.index: frame for frame in known_bad}
+    for frame in job.source.read(frames.start, frames.stop, needs):
+        seen = bad.get(frame.index, frame)
+        yield seen if isinstance(seen, BadFrame) else layers.of(seen)
+
+
+def _fields_from_stored_rgb(job: Job, shard: int, todo: list[ArraySpec]) -> Iterator[Mapping[str, Array]]:
+    """Gradient fields recomputed from the store's own RGB, which every level keeps."""
+    specs = job.spec.array_specs()
+    layers = FrameLayers(job.spec, todo)
+    with ExitStack() as stack:
+        shards, rgb = {}, {}
+        for spec in todo:
+            assert spec.level_WH is not None
+            of_level = specs[f"{level_name(spec.level_WH)}/rgb"]
+            path = job.store / of_level.shard_path(shard)
+            shards[spec.key] = stack.enter_context(Shard(path, job.spec.frames_per_shard, of_level.codec))
+            rgb[spec.key] = np.empty(of_level.frame_shape, np.uint8)
+        for slot in range(len(job.spec.shard_frames(shard))):
+            for spec in todo:
+                shards[spec.key].read(slot, rgb[spec.key])
+            yield {spec.key: layers.gradient(spec, rgb[spec.key]) for spec in todo}
+
+
+class FrameLayers:
+    """Every array of one frame, computed into buffers that are allocated once.
+
+    Fresh arrays of a megabyte cost as many page faults as the work on them.
+
+    Parameters
+    ----------
+    spec
+        The store's spec, for sizes, operator and valid region.
+    wanted
+        The arrays to compute.
+    """
+
+    def __init__(self, spec: StoreSpec, wanted: Iterable[ArraySpec]) -> None:
+        self._spec = spec
+        self._wanted = list(wanted)
+        self._out: dict[str, Any] = {one.key: np.zeros(one.frame_shape, one.dtype) for one in self._wanted}
+        width, height = spec.size_WH
+        self._largest_rgb = np.empty((height, width, 3), np.uint8)
+        self._level_rgb = {
+            level: np.empty((level[1], level[0], 3), np.uint8)
+            for level in spec.levels_WH
+            if level != spec.size_WH
+        }
+        self._level_rgb[spec.size_WH] = self._largest_rgb
+        params = FieldParams.from_dict(spec.operator)
+        self._kernels = {one.key: FieldKernel(params) for one in self._wanted if one.name == "gradient"}
+        self._regions = {level: spec.level_region(level) for level in spec.levels_WH}
+        self._nearest: dict[tuple[int, int], NearestResize] = {}
+        if spec.depth_shape_HW is not None:
+            self._nearest = {
+                level: NearestResize(spec.depth_shape_HW, (level[1], level[0])) for level in spec.levels_WH
+            }
+
+    def of(self, frame: Frame) -> Mapping[str, Array]:
+        """The wanted arrays of a frame by key; they may be views of this object's or the frame's buffers."""
+        rgb = self._rgb_levels(frame.arrays["rgb"]) if "rgb" in frame.arrays else {}
+        layers: dict[str, Array] = {}
+        for spec in self._wanted:
+            if spec.level_WH is None:
+                layers[spec.key] = frame.arrays["depth"]
+            elif spec.name == "rgb":
+                layers[spec.key] = rgb[spec.level_WH]
+            elif spec.name == "gradient":
+                layers[spec.key] = self.gradient(spec, rgb[spec.level_WH])
+            else:
+                nearest = self._nearest[spec.level_WH]
+                layers[spec.key] = nearest(frame.arrays[spec.name], self._out[spec.key])
+        return layers
+
+    def gradient(self, spec: ArraySpec, rgb_HWC: Any) -> Array:
+        """The gradient field of one level's picture."""
+        assert spec.level_WH is not None
+        field_HW: Array = self._kernels[spec.key](
+            rgb_HWC, self._regions[spec.level_WH], out=self._out[spec.key]
+        )
+        return field_HW
+
+    def _rgb_levels(self, rgb_HWC: Any) -> dict[tuple[int, int], Any]:
+        largest = area_resize(rgb_HWC, self._largest_rgb)
+        return {level: area_resize(largest, self._level_rgb[level]) for level in self._spec.levels_WH}

@@ -1,0 +1,227 @@
+"""Where an unfinished store lives, what can be taken over into it, and how it becomes the finished one.
+
+A build of ``nyu.zarr`` works in ``nyu.zarr.building-<fingerprint>`` beside it::
+
+    store/      the future store: shards, under their final names
+    records/    one file a shard number: what is known to be on the disk
+    scratch/    files that are being written
+    spec.json   what is being built
+
+``nyu.zarr`` itself appears by one rename, when all is there. The folder's name carries the spec's fingerprint,
+so that builders with the same parameters help each other, and a late one with others cannot do harm.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfield.files import sync_folder, write_atomically
+from gfield.frame import BadFrame, UserError
+from gfield.manifest import Entry, Manifest, StoreError, read_manifest
+from gfield.shard_task import Record, read_record, write_record
+from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, refusals
+
+
+class BuildError(UserError):
+    """A build cannot start, or cannot finish; the message is one line (more where several frames are named)."""
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The folder of one unfinished store."""
+
+    target: Path
+    spec: StoreSpec
+
+    @property
+    def folder(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.building-{self.spec.fingerprint[:12]}")
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "records"
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    def create(self) -> None:
+        """Make the folders; harmless where another builder has made them."""
+        for folder in (self.store, self.records, self.scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "spec.json", canonical(self.spec.to_json()), self.scratch)
+        sync_folder(self.target.parent)
+
+    def finished_shards(self) -> dict[int, Record]:
+        """Records of the shard numbers for which every array is recorded with today's fingerprint."""
+        specs = self.spec.array_specs().values()
+        records = {shard: read_record(self.records, shard) for shard in range(self.spec.shards)}
+
+        def complete(shard: int, record: Record) -> bool:
+            entries = ((record.files.get(spec.shard_path(shard)), spec.fingerprint) for spec in specs)
+            return all(entry is not None and entry.fingerprint == wanted for entry, wanted in entries)
+
+        return {shard: record for shard, record in records.items() if complete(shard, record)}
+
+
+def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest | None:
+    """The manifest of the store that stands at ``target``, when it can be kept or brought up to date.
+
+    Returns
+    -------
+    Manifest or None
+        None where there is nothing to take over, or ``overwrite`` says to take nothing over.
+
+    Raises
+    ------
+    BuildError
+        If ``target`` is something else than a store, or a store that differs in what cannot be changed.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return None
+    try:
+        manifest = read_manifest(target)
+    except StoreError as error:
+        if overwrite and _looks_like_ours(target):
+            return None
+        hint = "--overwrite builds it anew" if _looks_like_ours(target) else "it was left as it is"
+        raise BuildError(f"{error}; {hint}") from error
+    if overwrite:
+        return None
+    version = manifest.attributes.get("gfield_format")
+    if version != FORMAT_VERSION:
+        raise BuildError(
+            f"{target}: format {version} in the store, {FORMAT_VERSION} here; --overwrite builds it anew"
+        )
+    _refuse_differences(
+        target, StoreSpec.from_json(manifest.attributes["spec"]), spec, "--overwrite builds it anew"
+    )
+    return manifest
+
+
+def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
+    """Unfinished builds of the same target with other parameters whose shards can be taken over.
+
+    Raises
+    ------
+    BuildError
+        If there is one that differs in what cannot be changed, and ``overwrite`` is False.
+    """
+    others = []
+    for folder in sorted(staging.target.parent.glob(f"{staging.target.name}.building-*")):
+        if folder == staging.folder:
+            continue
+        try:
+            spec = StoreSpec.from_json(json.loads((folder / "spec.json").read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not overwrite:
+            _refuse_differences(folder, spec, staging.spec, "finish it first, or --overwrite to remove it")
+        others.append(Staging(staging.target, spec))
+    return others
+
+
+def _refuse_differences(path: Path, seen: StoreSpec, wanted: StoreSpec, hint: str) -> None:
+    if differences := refusals(seen, wanted):
+        raise BuildError(f"{path}: {'; '.join(differences)}; {hint}")
+
+
+def _looks_like_ours(target: Path) -> bool:
+    try:
+        return "gfield_format" in json.loads((target / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def adopt_store(staging: Staging, manifest: Manifest) -> None:
+    """Take over from the finished store the shards that the new spec still wants."""
+    bad = [BadFrame(entry["frame"], entry["reason"]) for entry in manifest.attributes["excluded"]]
+
+    def entries(shard: int) -> Record:
+        frames = staging.spec.shard_frames(shard)
+        return Record(manifest.files, tuple(frame for frame in bad if frame.index in frames))
+
+    _adopt(staging, staging.target, entries)
+
+
+def adopt_staging(staging: Staging, other: Staging) -> None:
+    """Take over shards from an unfinished build with other parameters."""
+    _adopt(staging, other.store, lambda shard: read_record(other.records, shard))
+
+
+def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> None:
+    for shard in range(staging.spec.shards):
+        ours, theirs = read_record(staging.records, shard), known(shard)
+        files: dict[str, Entry] = dict(ours.files)
+        for spec in staging.spec.array_specs().values():
+            path = spec.shard_path(shard)
+            entry = theirs.files.get(path)
+            if path in files or entry is None or entry.fingerprint != spec.fingerprint:
+                continue
+            if _link(source / path, staging.store / path):
+                files[path] = entry
+        if len(files) > len(ours.files):
+            write_record(staging.records, staging.scratch, shard, Record(files, ours.bad or theirs.bad))
+
+
+def _link(existing: Path, new: Path) -> bool:
+    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(existing, new)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
+            raise
+        shutil.copyfile(existing, new)
+    return True
+
+
+@contextmanager
+def publishing(staging: Staging) -> Iterator[bool]:
+    """Hold the lock under which one of several builders publishes; yields False if another has done it meanwhile.
+
+    The lock goes with its process, however that ends.
+    """
+    try:
+        lock = (staging.folder / "publish.lock").open("wb")
+    except FileNotFoundError:
+        yield False
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            # Some cluster file systems have no locks. One builder at a time still publishes safely there.
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        yield staging.store.exists()
+
+
+def swap_in(staging: Staging) -> None:
+    """Rename the complete store to its target; an older store is moved aside first, and removed last."""
+    previous = staging.folder / "previous"
+    if staging.target.exists() and any(staging.target.iterdir()):
+        staging.target.rename(previous)
+    staging.store.rename(staging.target)
+    sync_folder(staging.target.parent)
+
+
+def remove(staging: Staging) -> None:
+    """Remove a staging folder whose store is published, or is not wanted any more."""
+    shutil.rmtree(staging.folder, ignore_errors=True)

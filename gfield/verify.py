@@ -1,0 +1,203 @@
+"""Is a store what its manifest says, are its fields what the operator gives, and can damage be undone.
+
+Checks, from the outside in: every file of the manifest is there, has its size and its hash; no file is too
+many; shards carry today's fingerprints; every chunk's checksum holds; fields, recomputed from the stored RGB,
+are equal bit for bit (on a sample of frames, or on all).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gfield.dispatch import available_cpus
+from gfield.field import FieldKernel, FieldParams
+from gfield.frame import Source
+from gfield.levels import area_resize
+from gfield.manifest import MANIFEST_PATH, Entry, StoreError
+from gfield.shard import hash_file
+from gfield.spec import ArraySpec, level_name
+from gfield.store import Store
+from gfield.worker import settle_worker
+
+Kind = Literal["missing", "size", "content", "swapped", "stale", "unknown file", "field", "rgb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind
+        What sort of damage.
+    path
+        File inside the store.
+    message
+        One line with the values seen and wanted.
+    """
+
+    kind: Kind
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was looked at, and what was found.
+
+    Attributes
+    ----------
+    files, bytes
+        Files compared with the manifest, and their size.
+    recomputed
+        Frames whose fields were recomputed, counted once a level.
+    findings
+        Everything wrong, in the order of the manifest.
+    root
+        The manifest's root hash.
+    """
+
+    files: int
+    bytes: int
+    recomputed: int
+    findings: tuple[Finding, ...]
+    root: str
+
+
+def verify_store(
+    store: Store, *, sample: int | None = 32, on_bytes: Callable[[int], None] = lambda count: None
+) -> VerifyReport:
+    """Check a store.
+
+    Parameters
+    ----------
+    store
+        The store.
+    sample
+        How many frames, evenly spread, to recompute the fields of; None for all.
+    on_bytes
+        Told how many bytes more have been read.
+    """
+    files = store.manifest.files
+
+    def check(path: str) -> Finding | None:
+        finding = _check_file(store, path)
+        on_bytes(files[path].size)
+        return finding
+
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        found = [finding for finding in pool.map(check, files) if finding]
+    found += _stale(store)
+    found += [
+        Finding("unknown file", path, f"{path}: not in the manifest")
+        for path in sorted(_files_on_disk(store) - {*files})
+    ]
+    damaged = {finding.path for finding in found}
+    rows = _sample_rows(len(store), sample)
+    recomputed = 0
+    for level_WH in store.spec.levels_WH:
+        for finding, count in _check_level(store, level_WH, rows, damaged):
+            recomputed += count
+            found += [finding] if finding else []
+    return VerifyReport(
+        len(files), sum(entry.size for entry in files.values()), recomputed, tuple(found), store.manifest.root
+    )
+
+
+def _check_file(store: Store, path: str) -> Finding | None:
+    wanted, file = store.manifest.files[path], store.path / path
+    if not file.is_file():
+        return Finding("missing", path, f"{path}: missing")
+    size, blake3 = hash_file(file)
+    if (size, blake3) == (wanted.size, wanted.blake3):
+        return None
+    for other, entry in store.manifest.files.items():
+        if (entry.size, entry.blake3) == (size, blake3):
+            return Finding("swapped", path, f"{path}: holds the content of {other}")
+    if size != wanted.size:
+        return Finding("size", path, f"{path}: {size} bytes, wanted {wanted.size}")
+    frames = _damaged_frames(store, path)
+    return Finding("content", path, f"{path}: hash {blake3[:12]}, wanted {wanted.blake3[:12]}{frames}")
+
+
+def _damaged_frames(store: Store, path: str) -> str:
+    """Which frames of a shard fail their checksums, for the message."""
+    for array in store.arrays.values():
+        for shard in range(store.spec.shards):
+            if array.shard_path(shard) == path:
+                bad = [row for row in store.spec.shard_frames(shard) if not _readable(store, array, row)]
+                return f", frames {', '.join(map(str, bad))} fail their checksums" if bad else ""
+    return ""
+
+
+def _readable(store: Store, array: ArraySpec, row: int) -> bool:
+    try:
+        store.read(array.key, [row])
+    except StoreError:
+        return False
+    return True
+
+
+def _stale(store: Store) -> Iterator[Finding]:
+    for array in store.arrays.values():
+        for shard in range(store.spec.shards):
+            path = array.shard_path(shard)
+            entry: Entry | None = store.manifest.files.get(path)
+            if entry is None:
+                yield Finding("missing", path, f"{path}: not in the manifest")
+            elif entry.fingerprint != array.fingerprint:
+                message = (
+                    f"{path}: made with fingerprint {entry.fingerprint[:12]}, wanted {array.fingerprint[:12]}"
+                )
+                yield Finding("stale", path, message)
+
+
+def _files_on_disk(store: Store) -> set[str]:
+    found = {file.relative_to(store.path).as_posix() for file in store.path.rglob("*") if not file.is_dir()}
+    return found - {MANIFEST_PATH}
+
+
+def _sample_rows(frames: int, sample: int | None) -> Sequence[int]:
+    if sample is None or sample >= frames:
+        return range(frames)
+    return np.unique(np.linspace(0, frames - 1, sample).astype(int)).tolist() if sample else []
+
+
+def _check_level(
+    store: Store, level_WH: tuple[int, int], rows: Sequence[int], damaged: set[str]
+) -> Iterator[tuple[Finding | None, int]]:
+    """Recompute fields, and smaller RGB from the largest, of the frames whose shards are whole."""
+    settle_worker()
+    largest, level = level_name(store.spec.size_WH), level_name(level_WH)
+    rgb, field = store.arrays[f"{level}/rgb"], store.arrays[f"{level}/gradient"]
+    parent = store.arrays.get(f"{largest}/rgb") if level != largest else None
+    kernel, region = (
+        FieldKernel(FieldParams.from_dict(store.spec.operator)),
+        store.spec.level_region(level_WH),
+    )
+    for row in rows:
+        shard = row // store.spec.frames_per_shard
+        used = [array.shard_path(shard) for array in (rgb, field, parent) if array is not None]
+        if damaged.intersection(used):
+            continue
+        rgb_HWC = store.read(rgb.key, [row])[0]
+        field_HW = store.read(field.key, [row])[0]
+        expected_HW = kernel(rgb_HWC, region, out=np.zeros_like(field_HW))
+        where = f"frame {row} ({store.names[row]})"
+        if not np.array_equal(expected_HW, field_HW):
+            wrong = np.count_nonzero(expected_HW != field_HW)
+            message = f"{field.key}: {where}: {wrong} pixels differ from the operator on its RGB"
+            yield Finding("field", field.shard_path(shard), message), 1
+        elif parent is not None and not np.array_equal(
+            area_resize(store.read(parent.key, [row])[0], np.empty_like(rgb_HWC)), rgb_HWC
+        ):
+            message = f"{rgb.key}: {where}: is not the area average of {parent.key}"
+            yield Finding("rgb", rgb.shard_path(shard), message), 1
+        else:
+            yield None, 1

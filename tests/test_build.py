@@ -1,0 +1,390 @@
+"""What a build writes, that it writes it only once, and that nothing but the parameters decides the bytes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from gfield.build import build_store, make_spec
+from gfield.field import FieldParams
+from gfield.manifest import StoreError, read_manifest
+from gfield.sample.nyu_mat import write_nyu_mat
+from gfield.sources.nyuv2 import open_nyuv2
+from gfield.spec import default_frames_per_shard
+from gfield.staging import BuildError, Staging
+from gfield.store import open_store
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by path, with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def source(nyu_mat):
+    return open_nyuv2(nyu_mat)
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+    """A store of two frames a shard, built in one go; not to be changed."""
+    target = tmp_path_factory.mktemp("built") / "nyu.zarr"
+    build_store(source, target, make_spec(source, frames_per_shard=2))
+    return target
+
+
+def build_command(mat: Path, target: Path) -> list[str]:
+    """The build of `built`, as a command."""
+    return [sys.executable, "-m", "cli", "build", "nyu", str(mat), str(target), "--frames-per-shard", "2"]
+
+
+def slow_field(rgb_HWC, top, bottom, left, right):
+    """The paper's formula on a part of a picture, with NumPy but for Canny."""
+    grey = cv2.cvtColor(np.ascontiguousarray(rgb_HWC[top:bottom, left:right]), cv2.COLOR_RGB2GRAY)
+    p = np.pad(grey.astype(np.int64), 1, mode="edge")
+    rows, columns = grey.shape
+
+    def shifted(dy, dx):
+        return p[1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
+
+    du = sum(w * (shifted(d, 1) - shifted(d, -1)) for d, w in ((-1, 1), (0, 2), (1, 1)))
+    dv = sum(w * (shifted(1, d) - shifted(-1, d)) for d, w in ((-1, 1), (0, 2), (1, 1)))
+    field = np.zeros(rgb_HWC.shape[:2], np.float16)
+    edges = cv2.Canny(grey, 50, 200) > 0
+    field[top:bottom, left:right] = np.where(edges, np.sqrt(du**2 + dv**2), 0)
+    return field
+
+
+def test_a_store_holds_the_sources_pictures_fields_and_depths(built, frames):
+    store = open_store(built)
+    assert store.levels == ("640x480", "320x240")
+    assert len(store) == len(frames)
+    for row, frame in enumerate(frames):
+        (rgb,) = store.read("640x480/rgb", [row])
+        (small,) = store.read("320x240/rgb", [row])
+        np.testing.assert_array_equal(rgb, frame.rgb_HWC)
+        np.testing.assert_array_equal(
+            small, cv2.resize(frame.rgb_HWC, (320, 240), interpolation=cv2.INTER_AREA)
+        )
+        np.testing.assert_array_equal(
+            store.read("640x480/gradient", [row])[0], slow_field(rgb, 8, 473, 8, 631)
+        )
+        np.testing.assert_array_equal(
+            store.read("320x240/gradient", [row])[0], slow_field(small, 4, 236, 4, 315)
+        )
+        np.testing.assert_array_equal(store.read("640x480/depth", [row])[0], frame.depth_HW)
+        np.testing.assert_array_equal(store.read("320x240/depth", [row])[0], frame.depth_HW[::2, ::2])
+    assert store.read("640x480/gradient", range(10)).any(axis=(1, 2)).all()
+
+
+def test_text_columns_and_attributes(built):
+    store = open_store(built)
+    assert store.names.tolist() == [f"{number:04d}" for number in range(1, 11)]
+    assert store.splits.tolist() == ["train"] * 6 + ["test"] * 3 + ["unlabeled"]
+    assert store.scenes[4] == "kitchen_0001"
+    assert store.text("scene_type").tolist() == ["kitchen"] * 10
+    assert store.attributes["spec"]["valid_region"] == {"top": 8, "bottom": 473, "left": 8, "right": 631}
+    assert [entry["name"] for entry in store.attributes["source_files"]] == ["nyu_depth_v2_labeled.mat"]
+
+
+def test_optional_arrays_and_one_level(source, frames, tmp_path):
+    spec = make_spec(source, levels_WH=[(320, 240)], optional=["raw_depth", "label"], codec="zstd")
+    build_store(source, tmp_path / "s", spec)
+    store = open_store(tmp_path / "s")
+    assert set(store.arrays) == {
+        f"320x240/{name}" for name in ("rgb", "gradient", "depth", "raw_depth", "label")
+    }
+    np.testing.assert_array_equal(store.read("320x240/raw_depth", [3])[0], frames[3].raw_depth_HW[::2, ::2])
+    np.testing.assert_array_equal(store.read("320x240/label", [3])[0], frames[3].label_HW[::2, ::2])
+
+
+def test_keep_frame_lets_the_operator_see_the_white_frame(nyu_mat, built, tmp_path):
+    source = open_nyuv2(nyu_mat, keep_frame=True)
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2))
+    kept = open_store(tmp_path / "s").read("640x480/gradient", [0])[0]
+    cut = open_store(built).read("640x480/gradient", [0])[0]
+    assert kept[6:9].any()
+    assert not cut[:8].any()
+
+
+@pytest.mark.parametrize("how", [{"workers": 2}, {"part": 3}], ids=["two processes", "three parts"])
+def test_neither_workers_nor_parts_change_a_byte(source, built, tmp_path, how):
+    spec = make_spec(source, frames_per_shard=2)
+    runs = [{"part": (part, how["part"])} for part in range(1, 4)] if "part" in how else [how]
+    reports = [build_store(source, tmp_path / "s", spec, **run) for run in runs]
+    assert [report.state for report in reports[:-1]] == ["part"] * (len(runs) - 1)
+    assert reports[-1].state == "built"
+    assert tree(tmp_path / "s") == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_second_run_writes_nothing(source, built):
+    before = {path: path.stat() for path in built.parent.rglob("*")}
+    report = build_store(source, built, make_spec(source, frames_per_shard=2))
+    assert (report.state, report.bytes_written) == ("unchanged", 0)
+    after = {path: path.stat() for path in built.parent.rglob("*")}
+    assert {path: (s.st_ino, s.st_mtime_ns) for path, s in after.items()} == {
+        path: (s.st_ino, s.st_mtime_ns) for path, s in before.items()
+    }
+
+
+def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    inodes = {path.relative_to(target): path.stat().st_ino for path in target.rglob("c/*/0/0/0")}
+    spec = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    unreadable = replace(source, mat=tmp_path / "gone.mat", sets={})
+    report = build_store(unreadable, target, spec)
+    assert report.state == "built"
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
+    for path, inode in inodes.items():
+        assert (target / path).stat().st_ino == inode
+    old, new = open_store(built), open_store(target)
+    assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(
+        old.read("640x480/gradient", [0])
+    )
+
+
+def test_splits_that_come_later_change_no_shard(nyu_mat, frames, tmp_path):
+    shutil.copy(nyu_mat, tmp_path / "nyu.mat")
+    without = open_nyuv2(tmp_path / "nyu.mat")
+    assert set(without.splits) == {"unlabeled"}
+    build_store(without, tmp_path / "s")
+    later = open_nyuv2(tmp_path / "nyu.mat", nyu_mat.parent / "splits.mat")
+    report = build_store(later, tmp_path / "s")
+    assert report.shards_written == 0
+    assert open_store(tmp_path / "s").rows("test").tolist() == [6, 7, 8]
+
+
+def test_an_array_can_be_added(source, built, tmp_path):
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    spec = make_spec(source, frames_per_shard=2, optional=["label"])
+    report = build_store(source, target, spec)
+    labels = sum(entry.size for path, entry in read_manifest(target).files.items() if "/label/c/" in path)
+    assert report.bytes_written == labels
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"codec": "zstd"}, "codec is lz4 in the store, zstd asked for"),
+        ({"frames_per_shard": 5}, "frames_per_shard is 2 in the store, 5 asked for"),
+        ({"levels_WH": [(320, 240)]}, "levels_WH is 640x480, 320x240 in the store, 320x240 asked for"),
+    ],
+)
+def test_what_does_not_match_is_refused_by_name(source, built, tmp_path, change, said):
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    before = tree(target)
+    spec = make_spec(source, **{"frames_per_shard": 2, **change})
+    with pytest.raises(BuildError, match=said):
+        build_store(source, target, spec)
+    assert tree(target) == before
+    assert build_store(source, target, spec, overwrite=True).state == "built"
+    assert open_store(target).spec == spec
+
+
+def test_another_input_is_refused(built, frames, tmp_path):
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    write_nyu_mat(tmp_path / "other.mat", reversed(frames), ["a"] * 10, ["b"] * 10)
+    other = open_nyuv2(tmp_path / "other.mat")
+    with pytest.raises(BuildError, match="source is"):
+        build_store(other, target, make_spec(other, frames_per_shard=2))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_target_that_is_not_ours_is_left_alone(source, tmp_path, overwrite):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.tex").write_text("years of work")
+    with pytest.raises(BuildError, match="wanted a store"):
+        build_store(source, tmp_path / "s", overwrite=overwrite)
+    assert tree(tmp_path / "s") == {"thesis.tex": b"years of work"}
+
+
+def test_an_unfinished_store_cannot_be_opened(source, tmp_path):
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2), part=(1, 2))
+    with pytest.raises(StoreError, match="unfinished"):
+        open_store(tmp_path / "s")
+    (staging,) = tmp_path.glob("s.building-*")
+    with pytest.raises(StoreError, match="wanted a store"):
+        open_store(staging / "store")
+
+
+def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp_path):
+    old = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", old, part=(1, 2))
+    rgb_done = len(list(Staging(tmp_path / "s", old).store.glob("640x480/rgb/c/*/0/0/0")))
+    new = make_spec(source, frames_per_shard=2)
+    report = build_store(source, tmp_path / "s", new)
+    assert 0 < rgb_done < 5
+    assert report.state == "built"
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    build_store(source, tmp_path / "fresh", new)
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+    with pytest.raises(BuildError, match="codec"):
+        build_store(source, tmp_path / "s", replace(new, codec="raw"))
+
+
+def test_a_damaged_shard_of_an_unfinished_build_is_made_again(source, built, tmp_path):
+    spec = make_spec(source, frames_per_shard=2)
+    build_store(source, tmp_path / "s", spec, part=(1, 2))
+    victim = next(iter(Staging(tmp_path / "s", spec).store.glob("640x480/depth/c/*/0/0")))
+    data = bytearray(victim.read_bytes())
+    data[100] ^= 1
+    victim.write_bytes(data)
+    build_store(source, tmp_path / "s", spec)
+    assert tree(tmp_path / "s") == tree(built)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 5])
+def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(nyu_mat, source, built, tmp_path, after):
+    target = tmp_path / "nyu.zarr"
+    spec = make_spec(source, frames_per_shard=2)
+    staging = Staging(target, spec)
+    with subprocess.Popen(
+        build_command(nyu_mat, target), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while len(list(staging.records.glob("0*.json"))) < after or not staging.scratch.exists():
+            assert process.poll() is None or target.exists()
+            if target.exists():
+                break
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    done = staging.finished_shards() if staging.records.exists() else {}
+    report = build_store(source, target, spec)
+    if report.state == "built":
+        assert report.shards_written == 5 - len(done)
+    assert tree(target) == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["nyu.zarr"]
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_so(nyu_mat, source, built, tmp_path):
+    target = tmp_path / "nyu.zarr"
+    staging = Staging(target, make_spec(source, frames_per_shard=2))
+    with subprocess.Popen(
+        build_command(nyu_mat, target), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(staging.records.glob("0*.json")):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
+    assert not list(staging.scratch.glob("*"))
+    build_store(source, target, make_spec(source, frames_per_shard=2))
+    assert tree(target) == tree(built)
+
+
+@pytest.fixture
+def broken_mat(nyu_mat, source, tmp_path):
+    """The miniature with frame 3's colours damaged and frame 7's depth negative."""
+    mat = tmp_path / "nyu_depth_v2_labeled.mat"
+    shutil.copy(nyu_mat, mat)
+    shutil.copy(nyu_mat.parent / "splits.mat", tmp_path / "splits.mat")
+    with h5py.File(mat, "r+") as file:
+        place = file["images"].id.get_chunk_info(3)
+        file["depths"][7, 5, 5] = -1
+        offset = place.byte_offset
+    with mat.open("r+b") as raw:
+        for start in (offset, offset + 512):
+            raw.seek(start + place.size // 2)
+            raw.write(b"\x00" * 8)
+    return mat
+
+
+def test_unreadable_frames_stop_the_build_and_are_all_named(broken_mat, tmp_path):
+    source = open_nyuv2(broken_mat)
+    with pytest.raises(BuildError) as caught:
+        build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "frame 3" in lines[0]
+    assert "frame 7" in lines[1]
+    assert "-1" in lines[1]
+    assert "2 frames cannot be read; the 3 of 5 shards without them are kept" in lines[2]
+    assert not (tmp_path / "s").exists()
+
+
+def test_unreadable_frames_can_be_skipped_and_are_listed(broken_mat, tmp_path, frames):
+    source = open_nyuv2(broken_mat)
+    report = build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2), on_error="skip")
+    assert [bad.index for bad in report.excluded] == [3, 7]
+    store = open_store(tmp_path / "s")
+    assert [entry["frame"] for entry in store.attributes["excluded"]] == [3, 7]
+    assert str(tmp_path) not in json.dumps(store.attributes), store.attributes["excluded"]
+    assert store.splits[[3, 7]].tolist() == ["excluded", "excluded"]
+    assert store.rows().tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert not store.read("640x480/rgb", [3, 7]).any()
+    assert np.isnan(store.read("320x240/depth", [7])).all()
+    np.testing.assert_array_equal(store.read("640x480/rgb", [2])[0], frames[2].rgb_HWC)
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_half_written(nyu_mat, source, built, tmp_path):
+    """A limit on file size stands in for a full disk: the write fails in the middle of a shard."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    target = tmp_path / "nyu.zarr"
+    run = subprocess.run(
+        build_command(nyu_mat, target), capture_output=True, text=True, preexec_fn=limit, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "nyu.zarr" in run.stderr
+    assert "File too large; what is done is kept, run the same command to go on" in run.stderr
+    assert not target.exists()
+    staging = Staging(target, make_spec(source, frames_per_shard=2))
+    assert not list(staging.scratch.iterdir())
+    build_store(source, target, make_spec(source, frames_per_shard=2))
+    assert tree(target) == tree(built)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 24, 100, 1449, 120_000])
+@pytest.mark.parametrize("span", [1, 4, 10])
+def test_shards_are_few_large_and_do_not_cut_chunks(frames, span):
+    per_shard = default_frames_per_shard(frames, span)
+    assert 1 <= per_shard <= 128
+    assert per_shard <= frames
+    assert per_shard % span == 0 or per_shard == frames
+
+
+def test_scratch_of_a_finished_build_is_gone(built):
+    assert [path.name for path in built.parent.iterdir()] == ["nyu.zarr"]
+    assert not list(built.rglob("*.tmp"))
+
+
+def test_an_added_array_with_a_bad_frame_empties_the_frame_everywhere(nyu_mat, tmp_path):
+    mat = tmp_path / "nyu_depth_v2_labeled.mat"
+    shutil.copy(nyu_mat, mat)
+    with h5py.File(mat, "r+") as file:
+        file["rawDepths"][4, 5, 5] = np.nan
+    source = open_nyuv2(mat)
+    spec = make_spec(source, frames_per_shard=2, optional=["raw_depth"])
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2))
+    assert open_store(tmp_path / "s").read("640x480/rgb", [4]).any()
+    build_store(source, tmp_path / "s", spec, on_error="skip")
+    build_store(source, tmp_path / "fresh", spec, on_error="skip")
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+    assert not open_store(tmp_path / "s").read("640x480/rgb", [4]).any()
