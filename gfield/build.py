@@ -195,7 +195,7 @@ def build_store(
         If a file of a finished store is missing.
     BuildError
         If ``target`` holds something that does not match, or a frame cannot be read.
-    ConnectionError
+    ClusterError
         If there is no scheduler at the address.
     OSError
         If the target cannot be written.

@@ -13,8 +13,14 @@ from typing import Any, TypeVar
 import dask
 from dask.callbacks import Callback
 
+from gfield.frame import UserError
+
 J = TypeVar("J")
 R = TypeVar("R")
+
+
+class ClusterError(UserError):
+    """There is no cluster at the address, or it cannot run the tasks."""
 
 
 class Cancelled(Exception):
@@ -112,12 +118,12 @@ def local_cluster(workers: int) -> Iterator[Any]:
 
 
 @contextmanager
-def existing_cluster(address: str, timeout_s: float = 15.0) -> Iterator[Any]:
+def existing_cluster(address: str, timeout_s: float = 5.0) -> Iterator[Any]:
     """A client of the scheduler at ``address``.
 
     Raises
     ------
-    ConnectionError
+    ClusterError
         If nothing answers there within ``timeout_s`` seconds.
     """
     from distributed import Client
@@ -125,6 +131,6 @@ def existing_cluster(address: str, timeout_s: float = 15.0) -> Iterator[Any]:
     try:
         client = Client(address, timeout=timeout_s)
     except (OSError, ValueError) as error:
-        raise ConnectionError(f"{address}: no Dask scheduler answers there ({error})") from error
+        raise ClusterError(f"{address}: no Dask scheduler answers there ({error})") from error
     with client:
         yield client

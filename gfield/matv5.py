@@ -169,7 +169,7 @@ def _whole(stored: bytes, kind: int, matrix_bytes: int, name: str) -> memoryview
     return memoryview(inflated)[8:]
 
 
-def _describe(body: bytes | memoryview, order: str) -> _Variable:
+def _describe(body: bytes, order: str) -> _Variable:
     flags_at = _element(body, 0, order)
     if flags_at.kind != _UINT32 or flags_at.stop - flags_at.start != 8:
         raise _Fault(f"variable without array flags: type {flags_at.kind}; {_UINT32} of 8 bytes wanted")
@@ -182,11 +182,11 @@ def _describe(body: bytes | memoryview, order: str) -> _Variable:
     name_at = _element(body, after, order)
     if name_at.kind not in (_INT8, _UINT8, _UTF8) or name_at.stop > len(body):
         raise _Fault(f"variable without a name: type {name_at.kind}; {_INT8} wanted")
-    name = bytes(body[name_at.start : name_at.stop]).decode("ascii", "backslashreplace")
+    name = body[name_at.start : name_at.stop].decode("ascii", "backslashreplace")
     return _Variable(name, array_class, flags, shape, name_at.after)
 
 
-def _shape(body: bytes | memoryview, offset: int, order: str) -> tuple[tuple[int, ...], int]:
+def _shape(body: bytes, offset: int, order: str) -> tuple[tuple[int, ...], int]:
     element = _element(body, offset, order)
     count, rest = divmod(element.stop - element.start, 4)
     if element.kind not in (_INT32, _UINT32) or rest or not 2 <= count <= _MAX_DIMENSIONS:

@@ -83,14 +83,13 @@ def test_folders_that_say_neither_train_nor_test(tmp_path: Path) -> None:
     add_depth(tmp_path / "laser", X)
     source = open_make3d(tmp_path)
     assert source.splits == ("unlabeled",)
-    assert "1 pairs are 'unlabeled', as no folder above them says train or test" in source.warnings[0]
+    assert "1 'unlabeled', as no folder above says train or test" in source.warnings[0]
 
 
 def test_a_source_as_the_contract_has_it(tmp_path: Path) -> None:
     add_pair(tmp_path, "op10-p-313t000")
     add_pair(tmp_path, "10.21op2-p-046t0", "test")
     source: Source = open_make3d(tmp_path)
-    assert isinstance(source, Source)
     assert (source.kind, source.size_WH, source.depth_shape_HW) == ("make3d", (480, 640), (55, 305))
     assert (source.provides, source.valid_region, source.frames_per_chunk) == (BOTH, None, 1)
     assert source.scenes == ("op10", "10.21op2")
@@ -121,7 +120,7 @@ def test_scene_is_what_stands_before_the_view(tmp_path: Path, x: str, scene: str
 
 def test_frames_hold_the_files_values(tmp_path: Path) -> None:
     values = grid(7)
-    values[0, 0, 3], values[0, 1, 3], values[54, 304, 3], values[2, 2, 3] = 80.0, 79.99, 81.25, 1e-3
+    values[0, 0, 3], values[0, 1, 3], values[54, 304, 3], values[2, 2, 3] = 80.0, 79.99, 81.25, 80.0 - 1e-9
     image = add_image(tmp_path / "Train400Img", X, picture(5, 1704, 2272))
     add_depth(tmp_path / "Train400Depth", X, values)
     (frame,) = open_make3d(tmp_path).read(0, 1, BOTH)
@@ -130,7 +129,7 @@ def test_frames_hold_the_files_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rgb_HWC, cv2.imread(str(image))[..., ::-1])
     assert (rgb_HWC.shape, rgb_HWC.dtype) == ((2272, 1704, 3), np.uint8)
     wanted = values[..., 3].astype(np.float32)
-    wanted[0, 0] = wanted[54, 304] = np.nan
+    wanted[0, 0] = wanted[54, 304] = wanted[2, 2] = np.nan  # the last one is 80 in float32
     np.testing.assert_array_equal(depth_HW, wanted)
     assert depth_HW.dtype == np.float32
     assert rgb_HWC.flags.c_contiguous
@@ -205,10 +204,13 @@ def test_ambiguous_files_are_left_out_and_told(tmp_path: Path) -> None:
     assert source.names == ("train/sound",)
     reasons = {left_out.name: left_out.reason for left_out in source.left_out}
     assert len(reasons) == 7
-    ambiguous = "ambiguous: 1 images and 2 depth files of train are 'op1'; one of each wanted"
+    ambiguous = "ambiguous: 1 img-X.jpg, 2 depth_sph_corr-X.mat of train for X = op1; one of each wanted"
     assert reasons["Train400Img/img-op1.jpg"] == ambiguous
     assert reasons["Train400Depth/copy/depth_sph_corr-op1.mat"] == ambiguous
-    assert "1 images and 2 depth files of train are '10.21op2'" in reasons["Train400Img/img-10.21op2.jpg"]
+    assert (
+        "1 img-X.jpg, 2 depth_sph_corr-X.mat of train for X = 10.21op2"
+        in reasons["Train400Img/img-10.21op2.jpg"]
+    )
     assert "no depth file" in reasons["Train400Img/img-op2.jpg"]
 
 
@@ -375,6 +377,7 @@ def test_about_3_to_4_is_enough(tmp_path: Path) -> None:
         (np.inf, "2 of 16775 distances such as inf"),
         (-0.5, "2 of 16775 distances such as -0.5"),
         (0.0, "2 of 16775 distances such as 0.0"),
+        (1e300, "2 of 16775 distances such as inf"),
     ],
 )
 def test_wrong_distances_are_a_bad_frame(tmp_path: Path, value: float, message: str) -> None:

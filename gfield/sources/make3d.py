@@ -33,6 +33,7 @@ SATURATED_METRES = 80.0
 _VARIABLE = "Position3DGrid"  # channels Y, X, Z and d, the distance along the ray, in metres
 _IMAGE = re.compile(r"img-(.+)\.jpg")
 _DEPTH = re.compile(r"depth_sph_corr-(.+)\.mat")
+# Whole names of this kind only: a folder such as "test_run_3" above the data tells nothing of them.
 _SPLIT_FOLDER = re.compile(
     r"(?P<split>train|test)(ing)?[-_ ]?\d*[-_ ]?(imgs?|images?|depths?)?|gridlaserdata", re.IGNORECASE
 )
@@ -151,7 +152,7 @@ def open_make3d(root: Path, *, on_unreadable: Literal["stop", "skip"] = "stop") 
     InputError
         No folder, no pair, or (``"stop"``) a file that cannot be read.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir, False where the way there may not be searched
         raise InputError(f"{root}: not a folder; the folder with {_LAYOUT} wanted")
     images, depths = _find(root)
     pairs, left_out = _pair(images, depths)
@@ -229,7 +230,9 @@ def _pair(images: list[_File], depths: list[_File]) -> tuple[list[Pair], list[Le
             if len(of_image) == len(of_depth) == 1:
                 pairs.append(Pair(split, of_image[0].x, of_image[0].path, of_depth[0].path))
             elif of_image and of_depth:
-                seen = f"{len(of_image)} images and {len(of_depth)} depth files of {split} are '{x}'"
+                seen = (
+                    f"{len(of_image)} img-X.jpg, {len(of_depth)} depth_sph_corr-X.mat of {split} for X = {x}"
+                )
                 left_out += _left_out(of_image + of_depth, f"ambiguous: {seen}; one of each wanted")
             else:
                 images += of_image
@@ -286,7 +289,7 @@ def _scene(x: str) -> str:
 def _warnings(root: Path, pairs: Sequence[Pair]) -> Iterator[str]:
     frames = Counter(pair.split for pair in pairs)
     if count := frames["unlabeled"]:
-        yield f"{root}: {count} pairs are 'unlabeled', as no folder above them says train or test ({_LAYOUT})"
+        yield f"{root}: {count} 'unlabeled', as no folder above says train or test ({_LAYOUT})"
     for split, archives in _ARCHIVES.items():
         if not frames[split]:
             yield f"{root}: no {split} pair; {archives} are on make3d.cs.cornell.edu/data.html"
@@ -319,11 +322,12 @@ def _read_grid(path: Path) -> npt.NDArray[np.float64]:
 
 def _read_depth(path: Path) -> npt.NDArray[np.float32]:
     """Metres, NaN where the laser saturated."""
-    metres_HW = np.ascontiguousarray(_read_grid(path)[..., 3])
+    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+        metres_HW = _read_grid(path)[..., 3].astype(np.float32, order="C")
     wrong = metres_HW[~(np.isfinite(metres_HW) & (metres_HW > 0))]
     if wrong.size:
         raise InputError(
             f"{path}: {wrong.size} of {metres_HW.size} distances such as {wrong[0]}; finite, above 0 m wanted"
         )
     metres_HW[metres_HW >= SATURATED_METRES] = np.nan
-    return metres_HW.astype(np.float32)
+    return metres_HW

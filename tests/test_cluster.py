@@ -1,0 +1,113 @@
+"""Builds on a Dask cluster of real processes on loopback, with workers that die."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from gfield.build import build_store, make_spec
+from gfield.sources.nyuv2 import open_nyuv2
+from gfield.staging import Staging
+
+from .test_build import tree
+
+
+class Cluster:
+    """A scheduler and workers, started as their users start them."""
+
+    def __init__(self, folder, stack):
+        self._stack = stack
+        self._file = folder / "scheduler.json"
+        self._log = stack.enter_context((folder / "log").open("wb"))
+        # No dashboard: it would need bokeh.
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        deadline = time.monotonic() + 30
+        while not self._file.exists() or not self._file.read_text():
+            assert time.monotonic() < deadline, "the scheduler does not start"
+            time.sleep(0.02)
+        self.address = json.loads(self._file.read_text())["address"]
+
+    def add_worker(self):
+        return self._start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+
+    def _start(self, role, *arguments):
+        command = [sys.executable, "-m", "dask", role, *arguments, "--scheduler-file", str(self._file)]
+        process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    with ExitStack() as stack:
+        yield Cluster(tmp_path_factory.mktemp("cluster"), stack)
+
+
+@pytest.fixture(scope="module")
+def source(nyu_mat):
+    return open_nyuv2(nyu_mat)
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+    target = tmp_path_factory.mktemp("calm") / "nyu.zarr"
+    build_store(source, target, make_spec(source, frames_per_shard=1))
+    return target
+
+
+def test_a_cluster_writes_the_same_bytes(cluster, source, built, tmp_path):
+    cluster.add_worker()
+    cluster.add_worker()
+    report = build_store(
+        source, tmp_path / "s", make_spec(source, frames_per_shard=1), scheduler=cluster.address
+    )
+    assert (report.state, report.shards_written) == ("built", 10)
+    assert tree(tmp_path / "s") == tree(built)
+
+
+def test_a_worker_that_is_killed_costs_no_byte(cluster, source, built, tmp_path):
+    """The worker is killed once it has done a shard; another, which comes later, finishes."""
+    spec = make_spec(source, frames_per_shard=1)
+    staging = Staging(tmp_path / "s", spec)
+    victim = cluster.add_worker()
+
+    def kill_and_replace():
+        while not list(staging.records.glob("0*.json")):
+            time.sleep(0.001)
+        victim.send_signal(signal.SIGKILL)
+        cluster.add_worker()
+
+    killer = threading.Thread(target=kill_and_replace)
+    killer.start()
+    report = build_store(source, tmp_path / "s", spec, scheduler=cluster.address)
+    killer.join()
+    assert report.state == "built"
+    assert victim.returncode == -signal.SIGKILL or victim.poll() == -signal.SIGKILL
+    assert tree(tmp_path / "s") == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_scheduler_that_does_not_answer_is_named(nyu_mat, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "build",
+        "nyu",
+        nyu_mat,
+        tmp_path / "s",
+        "--scheduler",
+        "tcp://127.0.0.1:9",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "tcp://127.0.0.1:9: no Dask scheduler answers there" in run.stderr
+    assert "Traceback" not in run.stderr
