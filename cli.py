@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -50,9 +51,7 @@ class Level(click.ParamType[tuple[int, int]]):
 
     name = "WxH"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         try:
@@ -67,9 +66,7 @@ class Part(click.ParamType[tuple[int, int]]):
 
     name = "i/N"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         try:
@@ -82,33 +79,32 @@ class Part(click.ParamType[tuple[int, int]]):
 
 
 def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    return lambda function: functools.reduce(
-        lambda inner, decorate: decorate(inner), reversed(decorators), function
-    )
+    return lambda function: functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 path_type = click.Path(path_type=Path)
 
 store_options = _stacked(
-    click.option("--level", "levels_WH", type=Level(), multiple=True, help="Store only this level; repeatable.  [all]"),
+    click.option("--level", "levels_WH", type=Level(), multiple=True, metavar="WxH",
+                 help="Store only this level; repeatable.  [all]"),
     click.option("--codec", type=click.Choice(["lz4", "zstd", "raw"]), default="lz4", show_default=True,
                  help="lz4: fast; zstd: smallest; raw: fastest to read. All are checksummed."),
     click.option("--low", type=int, default=50, show_default=True, help="Canny's lower threshold."),
     click.option("--high", type=int, default=200, show_default=True, help="Canny's upper threshold."),
     click.option("--auto", is_flag=True, help="Canny's thresholds from each picture, instead of --low and --high."),
-    click.option("--l2-gradient", is_flag=True, help="Canny compares the L2 norm with its thresholds, not the L1 norm."),
+    click.option("--l2-gradient", is_flag=True, help="Canny compares the L2 norm with its thresholds, not L1."),
     click.option("--field", "variant", type=click.Choice(["sobel", "grmc"]), default="sobel", show_default=True,
                  help="grmc repeats the overflow of the paper's released code, for use with its weights only."),
-    click.option("--frames-per-shard", type=click.IntRange(1), help="Frames in one file.  [by size]"),
-    click.option("--workers", type=click.IntRange(1), help="Local processes.  [threads of this one]"),
+    click.option("--frames-per-shard", type=click.IntRange(1), metavar="N", help="Frames in one file.  [by size]"),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Local processes.  [threads of this one]"),
     click.option("--overwrite", is_flag=True, help="Replace a store that does not match."),
     click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
                  help="skip: leave unreadable frames out, and list them."),
 )  # fmt: skip
 run_options = _stacked(
     click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster at this address."),
-    click.option("--part", type=Part(), help="Do one part of N of a job array; no scheduler needed."),
+    click.option("--part", type=Part(), metavar="i/N", help="Do one part of N of a job array; no scheduler needed."),
     json_option,
 )
 nyu_options = _stacked(
@@ -236,10 +232,10 @@ def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
         )
         sys.exit(130)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        hint = "; what is done is kept, run the same command to go on" if full else ""
         where = error.filename or target
-        raise click.ClickException(
-            f"{where}: {error.strerror or error}; what is done is kept, run the same command to go on"
-        ) from error
+        raise click.ClickException(f"{where}: {error.strerror or error}{hint}") from error
     click.echo(as_json(report) if json_wanted else _summary(report, source))
 
 
@@ -292,7 +288,8 @@ def _plan(source: Source, target: Path, options: dict[str, Any]) -> None:
     click.echo(f"read as: {source.reading}")
     if planned.to_write:
         click.echo(
-            f"{planned.shards_done} shards are done; about {readable_time(planned.seconds)} with {planned.workers} workers"
+            f"{planned.shards_done} shards are done; "
+            f"about {readable_time(planned.seconds)} with {planned.workers} workers"
         )
     else:
         click.echo("nothing to compute: the arrays are there")
@@ -305,18 +302,21 @@ def _plan(source: Source, target: Path, options: dict[str, Any]) -> None:
 @json_option
 def info(store: Path, as_json: bool) -> None:
     """Say what is in STORE."""
-    from gfield.report import print_info
+    from gfield import console
+    from gfield.info import print_info, store_facts
     from gfield.store import open_store
 
-    print_info(open_store(store), as_json)
+    opened = open_store(store)
+    if as_json:
+        click.echo(console.as_json(store_facts(opened)))
+    else:
+        print_info(opened)
 
 
-@gfield.command()
+@gfield.command(short_help="Check STORE against its manifest and its own fields.")
 @click.argument("store", type=path_type)
 @click.option("--all", "every", is_flag=True, help="Recompute the fields of all frames, not of a sample.")
-@click.option(
-    "--sample", type=click.IntRange(0), default=32, show_default=True, help="Frames to recompute fields of."
-)
+@click.option("--sample", type=click.IntRange(0), default=32, show_default=True, help="Frames to recompute fields of.")
 @click.option(
     "--repair",
     "source_path",
@@ -344,9 +344,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
         for path in repaired.restored:
             click.echo(f"restored: {path}", err=True)
         for path in repaired.different:
-            click.echo(
-                f"differs from the manifest: {path} (other software versions than the store's?)", err=True
-            )
+            click.echo(f"differs from the manifest: {path} (other software versions than the store's?)", err=True)
         opened = open_store(store)
         report = verify_store(opened, sample=None if every else sample)
     if as_json:
@@ -372,7 +370,7 @@ def _open_again(path: Path, kind: str, *, keep_frame: bool) -> Source:
     raise click.ClickException(f"a store of kind {kind!r} cannot be repaired by this version")
 
 
-@gfield.command()
+@gfield.command(short_help="Write a contact sheet of STORE as PNG.")
 @click.argument("store", type=path_type)
 @click.option("--out", type=path_type, help="The PNG to write.  [STORE.png]")
 @click.option("--level", help="Level to show.  [the largest]")
@@ -386,7 +384,8 @@ def _open_again(path: Path, kind: str, *, keep_frame: bool) -> Source:
 @click.option("--row", "rows", type=int, multiple=True, help="Show this frame; repeatable.")
 def preview(store: Path, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
     """Write a contact sheet of STORE: RGB, gradient field and depth side by side."""
-    from gfield.report import preview_store, write_png
+    from gfield.preview import preview_store
+    from gfield.report import write_png
     from gfield.store import open_store
 
     sheet = preview_store(open_store(store), level=level, frames=frames, rows=rows)
@@ -395,7 +394,7 @@ def preview(store: Path, out: Path | None, level: str | None, frames: int, rows:
     click.echo(f"{out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
 
 
-@gfield.command()
+@gfield.command(short_help="Render a small synthetic data set into FOLDER.")
 @click.argument("folder", type=path_type)
 @click.option("--rooms", type=click.IntRange(2), default=48, show_default=True, help="Indoor frames.")
 @click.option("--outdoor", type=click.IntRange(2), default=6, show_default=True, help="Outdoor pairs.")

@@ -31,7 +31,6 @@ from gfield.spec import (
     digest,
     level_name,
 )
-from gfield.store import Store
 from gfield.staging import (
     BuildError,
     Staging,
@@ -43,6 +42,7 @@ from gfield.staging import (
     remove,
     swap_in,
 )
+from gfield.store import Store
 
 _INPUTS = "inputs"
 
@@ -129,16 +129,11 @@ def make_spec(
             raise BuildError(f"level {level_name(level_WH)} is unknown, {source.kind} has {names}")
     depth = "depth" in source.provides
     native = depth and source.depth_shape_HW not in [(h, w) for w, h in allowed]
-    wanted = (
-        {"rgb", "gradient", *optional}
-        | ({"depth"} if depth else set())
-        | ({"depth_native"} if native else set())
-    )
+    wanted = {"rgb", "gradient", *optional} | ({"depth"} if depth else set()) | ({"depth_native"} if native else set())
     return StoreSpec(
         kind=source.kind,
         frames=len(source.names),
-        frames_per_shard=frames_per_shard
-        or default_frames_per_shard(len(source.names), source.frames_per_chunk),
+        frames_per_shard=frames_per_shard or default_frames_per_shard(len(source.names), source.frames_per_chunk),
         size_WH=source.size_WH,
         levels_WH=tuple(sorted(set(levels_WH or allowed), reverse=True)),
         arrays=tuple(name for name in ARRAY_NAMES if name in wanted),
@@ -221,10 +216,15 @@ def build_store(
     if part is not None:
         items = items[part[0] - 1 :: part[1]]
     on_start(sum(len(spec.shard_frames(item)) for item in items if item != _INPUTS))
-    done = _run(job, items, workers, scheduler, on_frames)
-    if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
-        raise BuildError(_tell_bad_frames(bad, staging))
-    manifest = _publish(job, staging, others)
+    done: list[ShardDone] = []
+    # Once is enough, but for the rare builder that has its record of a shard overwritten by another's older one.
+    for _ in range(3):
+        done += _run(job, items, workers, scheduler, on_frames)
+        if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
+            raise BuildError(_tell_bad_frames(bad, staging))
+        manifest = _publish(job, staging, others)
+        if manifest is not None or part is not None:
+            break
     return _report(source, target, spec, "built" if manifest else "part", started, done, manifest)
 
 
@@ -245,9 +245,7 @@ def _run(
                 on_frames(result.frames)
 
     if in_process:
-        run_in_process(
-            _task, job, items, threads=available_cpus(), on_done=on_done, on_frame=lambda: on_frames(1)
-        )
+        run_in_process(_task, job, items, threads=available_cpus(), on_done=on_done, on_frame=lambda: on_frames(1))
         return done
     with existing_cluster(scheduler) if scheduler is not None else local_cluster(workers or 1) as client:
         run_on_cluster(_task, job, items, client=client, on_done=on_done)

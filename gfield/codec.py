@@ -62,9 +62,7 @@ class Codec:
         if self.compressor is None:
             payload = chunk.reshape(-1).view(np.uint8)
         else:
-            payload = blosc.compress(
-                chunk, self.compressor.encode(), self.level, _SHUFFLE[self.shuffle], blocksize=0
-            )
+            payload = blosc.compress(chunk, self.compressor.encode(), self.level, _SHUFFLE[self.shuffle], blocksize=0)
         return payload, _CRC.pack(google_crc32c.value(payload))
 
     def decode(self, stored: Bytes, out: npt.NDArray[np.generic]) -> None:
@@ -89,9 +87,7 @@ class Codec:
     def metadata(self) -> list[dict[str, Any]]:
         """The chunk's codec chain as Zarr v3 metadata."""
         chain: list[dict[str, Any]] = [
-            {"name": "bytes", "configuration": {"endian": "little"}}
-            if self.itemsize > 1
-            else {"name": "bytes"}
+            {"name": "bytes", "configuration": {"endian": "little"}} if self.itemsize > 1 else {"name": "bytes"}
         ]
         if self.compressor is not None:
             configuration = {

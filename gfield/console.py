@@ -117,16 +117,25 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
+def print_facts(facts: list[tuple[str, str]]) -> None:
+    """Print names and texts in two columns, the texts wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, text in facts:
+        table.add_row(name, text)
+    Console(highlight=False, markup=False).print(table)
+
+
 def as_json(value: Any) -> str:
     """JSON for scripts: dataclasses and paths as plain values, two-space indent."""
     import dataclasses
     import json
 
     def plain(item: Any) -> Any:
-        return (
-            dataclasses.asdict(item)
-            if dataclasses.is_dataclass(item) and not isinstance(item, type)
-            else str(item)
-        )
+        return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else str(item)
 
     return json.dumps(value, default=plain, indent=2)

@@ -71,9 +71,7 @@ class FieldParams:
         for name in ("low", "high"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value <= LARGEST_THRESHOLD:
-                raise InputError(
-                    f"threshold {name} is {value!r}, wanted an integer from 0 to {LARGEST_THRESHOLD}"
-                )
+                raise InputError(f"threshold {name} is {value!r}, wanted an integer from 0 to {LARGEST_THRESHOLD}")
         for name in ("auto", "l2_gradient"):
             if type(getattr(self, name)) is not bool:
                 raise InputError(f"{name} is {getattr(self, name)!r}, wanted True or False")
@@ -257,9 +255,7 @@ def _checked_region(rgb_HWC: UInt8, region: Region | None) -> Region:
     top, bottom, left, right = region or (0, height, 0, width)
     if not (0 <= top < bottom <= height and 0 <= left < right <= width):
         seen = f"rows {top}:{bottom}, columns {left}:{right}"
-        raise InputError(
-            f"valid region is {seen}, wanted a part of the picture's {height} rows, {width} columns"
-        )
+        raise InputError(f"valid region is {seen}, wanted a part of the picture's {height} rows, {width} columns")
     return Region(top, bottom, left, right)
 
 

@@ -65,9 +65,7 @@ def open_hdf5(path: Path) -> h5py.File:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; an HDF5 file wanted") from error
     if not h5py.is_hdf5(path):
-        kinds = [
-            kind for start, kind in OTHER_FILES.items() if head.lstrip().lower().startswith(start.lower())
-        ]
+        kinds = [kind for start, kind in OTHER_FILES.items() if head.lstrip().lower().startswith(start.lower())]
         seen = "an empty file" if not head else (kinds or [f"a file that starts with {head[:8]!r}"])[0]
         raise InputError(f"{path}: {seen}; an HDF5 (MATLAB 7.3) file wanted")
     try:
@@ -76,9 +74,7 @@ def open_hdf5(path: Path) -> h5py.File:
         sizes = re.search(r"sblock->base_addr = (\d+), stored_eof = (\d+)", str(error))
         if sizes:
             wanted = int(sizes[2])
-            raise InputError(
-                f"{path}: truncated: {size} bytes long, {wanted} wanted by its header"
-            ) from error
+            raise InputError(f"{path}: truncated: {size} bytes long, {wanted} wanted by its header") from error
         raise InputError(f"{path}: HDF5 cannot open it ({one_line(error)})") from error
 
 

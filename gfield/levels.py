@@ -1,16 +1,19 @@
-"""From a source's grid to a level's grid: colours by area averaging, depth and labels by nearest neighbour."""
+"""From a source's grid to a level's grid: area averages of colours, nearest neighbours of depth and labels."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
+UInt8 = npt.NDArray[np.uint8]
 
 
-def area_resize(rgb_HWC: npt.NDArray[np.uint8], out_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Resize by area averaging (OpenCV ``INTER_AREA``) into ``out_HWC``; an image of that size is returned as it is."""
+def area_resize(rgb_HWC: UInt8, out_HWC: UInt8) -> UInt8:
+    """Average areas (OpenCV ``INTER_AREA``) into ``out_HWC``; a picture of that size is returned as it is."""
     if rgb_HWC.shape == out_HWC.shape:
         return rgb_HWC
     height, width = out_HWC.shape[:2]
@@ -19,10 +22,10 @@ def area_resize(rgb_HWC: npt.NDArray[np.uint8], out_HWC: npt.NDArray[np.uint8]) 
 
 
 def nearest_index(n_from: int, n_to: int) -> npt.NDArray[np.intp]:
-    """For each of ``n_to`` cells, the one of ``n_from`` cells whose centre is nearest; on a tie the lower index.
+    """For each of ``n_to`` cells, the one of ``n_from`` whose centre is nearest; on a tie the lower index.
 
-    Target cell ``i`` has its centre at ``(i + 1/2) * n_from / n_to``; source cell ``j`` covers ``j`` to ``j + 1``.
-    Halving takes the even cells: ``nearest_index(6, 3)`` is 0, 2, 4.
+    Target cell ``i`` has its centre at ``(i + 1/2) * n_from / n_to``, source cell ``j`` covers ``j`` to
+    ``j + 1``. Halving takes the even cells: ``nearest_index(6, 3)`` is 0, 2, 4.
     """
     target = np.arange(n_to)
     return ((2 * target + 1) * n_from - 1) // (2 * n_to)
@@ -41,7 +44,7 @@ class NearestResize:
         self._same = from_HW == to_HW
         rows, columns = nearest_index(from_HW[0], to_HW[0]), nearest_index(from_HW[1], to_HW[1])
         # A whole-number reduction is a strided view, several times faster than gathering by index.
-        self._at: tuple[object, object] = np.ix_(rows, columns)
+        self._at: Any = np.ix_(rows, columns)
         if from_HW[0] % to_HW[0] == 0 and from_HW[1] % to_HW[1] == 0:
             step_y, step_x = from_HW[0] // to_HW[0], from_HW[1] // to_HW[1]
             self._at = (slice(int(rows[0]), None, step_y), slice(int(columns[0]), None, step_x))

@@ -104,9 +104,7 @@ def _read_variable(file: BinaryIO, name: str, max_bytes: int) -> npt.NDArray[Any
     offset = _HEADER_BYTES
     while offset < size:
         file.seek(offset)
-        kind, stored_bytes = _unpack(
-            order + "II", file.read(8), 0, f"file ends inside a tag at byte {offset}"
-        )
+        kind, stored_bytes = _unpack(order + "II", file.read(8), 0, f"file ends inside a tag at byte {offset}")
         start = offset + 8
         offset = start + stored_bytes
         if offset > size:
@@ -134,9 +132,7 @@ def _byte_order(header: bytes) -> str:
     if header.startswith((b"MATLAB 7.3", b"\x89HDF\r\n\x1a\n")) or version == 0x0200:
         raise _Fault("MATLAB 7.3 (HDF5) file; level 5 wanted (save -v7)")
     if order is None or version != 0x0100:
-        raise _Fault(
-            f"not a MATLAB level-5 file: bytes 124-127 are {header[124:128]!r}; version and IM or MI wanted"
-        )
+        raise _Fault(f"not a MATLAB level-5 file: bytes 124-127 are {header[124:128]!r}; version and IM or MI wanted")
     return order
 
 
@@ -209,9 +205,7 @@ def _plain_dtype(variable: _Variable) -> np.dtype[Any]:
     return np.dtype(_CLASSES[variable.array_class])
 
 
-def _numbers(
-    body: bytes | memoryview, variable: _Variable, dtype: np.dtype[Any], order: str
-) -> npt.NDArray[Any]:
+def _numbers(body: bytes | memoryview, variable: _Variable, dtype: np.dtype[Any], order: str) -> npt.NDArray[Any]:
     element = _element(body, variable.numbers_at, order)
     if element.kind not in _STORED_AS:
         raise _Fault(f"'{variable.name}' has data of type {element.kind}; numbers wanted")
@@ -219,16 +213,12 @@ def _numbers(
     wanted = prod(variable.shape) * stored_dtype.itemsize
     if element.stop - element.start != wanted or element.stop > len(body):
         seen = min(element.stop, len(body)) - element.start
-        raise _Fault(
-            f"'{variable.name}' has {seen} bytes of {stored_dtype.name}; {wanted} for {variable.shape} wanted"
-        )
+        raise _Fault(f"'{variable.name}' has {seen} bytes of {stored_dtype.name}; {wanted} for {variable.shape} wanted")
     stored = np.frombuffer(body, stored_dtype, prod(variable.shape), element.start)
     with np.errstate(invalid="ignore", over="ignore"):
         numbers = stored.astype(dtype)
     if not np.can_cast(stored_dtype, dtype) and not np.array_equal(numbers, stored):
-        raise _Fault(
-            f"'{variable.name}' has {stored_dtype.name} values that its class, {dtype.name}, cannot hold"
-        )
+        raise _Fault(f"'{variable.name}' has {stored_dtype.name} values that its class, {dtype.name}, cannot hold")
     if variable.flags & _LOGICAL_FLAG:
         numbers = numbers.astype(np.bool_)
     return numbers.reshape(variable.shape, order="F")

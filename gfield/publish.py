@@ -77,14 +77,10 @@ def complete_store(
     records
         Records of all shard numbers.
     """
-    bad = sorted(
-        (frame for record in records.values() for frame in record.bad), key=lambda frame: frame.index
-    )
+    bad = sorted((frame for record in records.values() for frame in record.bad), key=lambda frame: frame.index)
     attributes = store_attributes(source, spec, source_files, bad)
     files = {path: entry for record in records.values() for path, entry in record.files.items()}
-    files |= write_metadata(
-        store, scratch, spec, attributes, text_columns(source, {frame.index for frame in bad})
-    )
+    files |= write_metadata(store, scratch, spec, attributes, text_columns(source, {frame.index for frame in bad}))
     manifest = Manifest(attributes, dict(sorted(files.items())))
     (store / MANIFEST_PATH).parent.mkdir(exist_ok=True)
     write_atomically(store / MANIFEST_PATH, manifest.to_bytes(), scratch)

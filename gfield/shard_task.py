@@ -124,9 +124,7 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
                 on_frame()
         return ShardDone(shard, len(frames), 0, record.bad)
 
-    stored_rgb = [
-        spec for spec in specs.values() if spec.name == "rgb" and spec.shard_path(shard) in in_place
-    ]
+    stored_rgb = [spec for spec in specs.values() if spec.name == "rgb" and spec.shard_path(shard) in in_place]
     made: Iterator[Mapping[str, Array] | BadFrame]
     if _can_use_stored_rgb(todo, stored_rgb):
         made = _fields_from_stored_rgb(job, shard, todo)
@@ -163,7 +161,7 @@ def _write_shards(
     made: Iterator[Mapping[str, Array] | BadFrame],
     on_frame: Callable[[], None] | None,
 ) -> tuple[dict[str, Entry], tuple[BadFrame, ...]]:
-    """Encode frames as they come, all arrays in step; rename into place only when every frame was good or may be bad."""
+    """Encode frames as they come, all arrays in step; rename into place unless a bad frame stops the build."""
     bad: list[BadFrame] = []
     with ExitStack() as stack:
         temporaries: dict[str, Path] = {}
@@ -249,9 +247,7 @@ class FrameLayers:
         width, height = spec.size_WH
         self._largest_rgb = np.empty((height, width, 3), np.uint8)
         self._level_rgb = {
-            level: np.empty((level[1], level[0], 3), np.uint8)
-            for level in spec.levels_WH
-            if level != spec.size_WH
+            level: np.empty((level[1], level[0], 3), np.uint8) for level in spec.levels_WH if level != spec.size_WH
         }
         self._level_rgb[spec.size_WH] = self._largest_rgb
         params = FieldParams.from_dict(spec.operator)
@@ -282,9 +278,7 @@ class FrameLayers:
     def gradient(self, spec: ArraySpec, rgb_HWC: Any) -> Array:
         """The gradient field of one level's picture."""
         assert spec.level_WH is not None
-        field_HW: Array = self._kernels[spec.key](
-            rgb_HWC, self._regions[spec.level_WH], out=self._out[spec.key]
-        )
+        field_HW: Array = self._kernels[spec.key](rgb_HWC, self._regions[spec.level_WH], out=self._out[spec.key])
         return field_HW
 
     def _rgb_levels(self, rgb_HWC: Any) -> dict[tuple[int, int], Any]:

@@ -161,10 +161,7 @@ class StoreSpec:
     def array_specs(self) -> dict[str, ArraySpec]:
         """Every array by key, largest level first."""
         specs = [
-            self._array(name, level_WH)
-            for level_WH in self.levels_WH
-            for name in self.arrays
-            if name != "depth_native"
+            self._array(name, level_WH) for level_WH in self.levels_WH for name in self.arrays if name != "depth_native"
         ]
         if "depth_native" in self.arrays:
             specs.append(self._array("depth_native", None))
@@ -203,9 +200,7 @@ class StoreSpec:
             key, name, level_WH, frame_shape, dims, dtype, _FILLS[name], codec, attributes, digest(depends)
         )
 
-    def _grid(
-        self, name: ArrayName, level_WH: tuple[int, int] | None
-    ) -> tuple[tuple[int, ...], str, tuple[str, ...]]:
+    def _grid(self, name: ArrayName, level_WH: tuple[int, int] | None) -> tuple[tuple[int, ...], str, tuple[str, ...]]:
         if level_WH is None:
             assert self.depth_shape_HW is not None
             return self.depth_shape_HW, name, ("frame", "row", "column")
@@ -263,13 +258,14 @@ def refusals(old: StoreSpec, new: StoreSpec) -> list[str]:
             dropped = [item for item in seen if item not in wanted]
             if not dropped:
                 continue
-            seen, wanted = _readable(field, seen), _readable(field, wanted)
-        found.append(f"{field} is {seen} in the store, {wanted} asked for")
+        found.append(f"{field} is {_readable(field, seen)} in the store, {_readable(field, wanted)} asked for")
     return found
 
 
-def _readable(field: str, items: Sequence[Any]) -> str:
-    return ", ".join(level_name(item) if field == "levels_WH" else str(item) for item in items)
+def _readable(field: str, value: Any) -> str:
+    if field == "levels_WH":
+        return ", ".join(map(level_name, value))
+    return ", ".join(value) if field == "arrays" else str(value)
 
 
 def level_name(level_WH: Sequence[int]) -> str:

@@ -102,12 +102,8 @@ def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest |
         return None
     version = manifest.attributes.get("gfield_format")
     if version != FORMAT_VERSION:
-        raise BuildError(
-            f"{target}: format {version} in the store, {FORMAT_VERSION} here; --overwrite builds it anew"
-        )
-    _refuse_differences(
-        target, StoreSpec.from_json(manifest.attributes["spec"]), spec, "--overwrite builds it anew"
-    )
+        raise BuildError(f"{target}: format {version} in the store, {FORMAT_VERSION} here; --overwrite builds it anew")
+    _refuse_differences(target, StoreSpec.from_json(manifest.attributes["spec"]), spec, "--overwrite builds it anew")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Read a finished store: the only reader. It needs neither Dask nor zarr for pixels, and decodes into the caller's arrays.
+"""Read a finished store: the only reader. It decodes into the caller's arrays, and needs zarr for text alone.
 
 store = open_store("nyu.zarr")
 rows = store.rows(split="train")
@@ -7,11 +7,11 @@ rgb_NHWC = store.read("640x480/rgb", rows[:64])
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +163,7 @@ class Store:
         if out is None:
             out = np.empty(shape, array.dtype)
         if out.shape != shape or out.dtype != array.dtype or not out.flags.c_contiguous:
-            raise StoreError(
-                f"{key}: out is {out.dtype} {out.shape}, wanted C-contiguous {array.dtype} {shape}"
-            )
+            raise StoreError(f"{key}: out is {out.dtype} {out.shape}, wanted C-contiguous {array.dtype} {shape}")
         if threads <= 1 or len(rows) <= 1:
             self._read_part(array, rows, out)
             return out
@@ -173,7 +171,7 @@ class Store:
         with ThreadPoolExecutor(len(bounds) - 1) as pool:
             parts = [
                 pool.submit(self._read_part, array, rows[start:stop], out[start:stop])
-                for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+                for start, stop in pairwise(bounds.tolist())
             ]
         for part in parts:
             part.result()

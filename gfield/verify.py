@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from gfield.dispatch import available_cpus
 from gfield.field import FieldKernel, FieldParams
-from gfield.frame import Source
 from gfield.levels import area_resize
 from gfield.manifest import MANIFEST_PATH, Entry, StoreError
 from gfield.shard import hash_file
@@ -152,9 +150,7 @@ def _stale(store: Store) -> Iterator[Finding]:
             if entry is None:
                 yield Finding("missing", path, f"{path}: not in the manifest")
             elif entry.fingerprint != array.fingerprint:
-                message = (
-                    f"{path}: made with fingerprint {entry.fingerprint[:12]}, wanted {array.fingerprint[:12]}"
-                )
+                message = f"{path}: made with fingerprint {entry.fingerprint[:12]}, wanted {array.fingerprint[:12]}"
                 yield Finding("stale", path, message)
 
 

@@ -31,9 +31,7 @@ def sobel(grey_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return smooth_rows[:, 2:] - smooth_rows[:, :-2], smooth_columns[2:] - smooth_columns[:-2]
 
 
-def sobel_field(
-    rgb_HWC: np.ndarray, low: int = 50, high: int = 200, *, l2_gradient: bool = False
-) -> np.ndarray:
+def sobel_field(rgb_HWC: np.ndarray, low: int = 50, high: int = 200, *, l2_gradient: bool = False) -> np.ndarray:
     """``G = B_canny * sqrt(I_u^2 + I_v^2)`` in float64, rounded to float16 once."""
     grey_HW = luminance(rgb_HWC)
     du_HW, dv_HW = sobel(grey_HW)

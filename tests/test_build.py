@@ -22,16 +22,13 @@ from gfield.field import FieldParams
 from gfield.manifest import StoreError, read_manifest
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.spec import default_frames_per_shard
 from gfield.staging import BuildError, Staging
 from gfield.store import open_store
 
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file of a folder by path, with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +74,9 @@ def test_a_store_holds_the_sources_pictures_fields_and_depths(built, frames):
         (rgb,) = store.read("640x480/rgb", [row])
         (small,) = store.read("320x240/rgb", [row])
         np.testing.assert_array_equal(rgb, frame.rgb_HWC)
-        np.testing.assert_array_equal(
-            small, cv2.resize(frame.rgb_HWC, (320, 240), interpolation=cv2.INTER_AREA)
-        )
-        np.testing.assert_array_equal(
-            store.read("640x480/gradient", [row])[0], slow_field(rgb, 8, 473, 8, 631)
-        )
-        np.testing.assert_array_equal(
-            store.read("320x240/gradient", [row])[0], slow_field(small, 4, 236, 4, 315)
-        )
+        np.testing.assert_array_equal(small, cv2.resize(frame.rgb_HWC, (320, 240), interpolation=cv2.INTER_AREA))
+        np.testing.assert_array_equal(store.read("640x480/gradient", [row])[0], slow_field(rgb, 8, 473, 8, 631))
+        np.testing.assert_array_equal(store.read("320x240/gradient", [row])[0], slow_field(small, 4, 236, 4, 315))
         np.testing.assert_array_equal(store.read("640x480/depth", [row])[0], frame.depth_HW)
         np.testing.assert_array_equal(store.read("320x240/depth", [row])[0], frame.depth_HW[::2, ::2])
     assert store.read("640x480/gradient", range(10)).any(axis=(1, 2)).all()
@@ -105,9 +96,7 @@ def test_optional_arrays_and_one_level(source, frames, tmp_path):
     spec = make_spec(source, levels_WH=[(320, 240)], optional=["raw_depth", "label"], codec="zstd")
     build_store(source, tmp_path / "s", spec)
     store = open_store(tmp_path / "s")
-    assert set(store.arrays) == {
-        f"320x240/{name}" for name in ("rgb", "gradient", "depth", "raw_depth", "label")
-    }
+    assert set(store.arrays) == {f"320x240/{name}" for name in ("rgb", "gradient", "depth", "raw_depth", "label")}
     np.testing.assert_array_equal(store.read("320x240/raw_depth", [3])[0], frames[3].raw_depth_HW[::2, ::2])
     np.testing.assert_array_equal(store.read("320x240/label", [3])[0], frames[3].label_HW[::2, ::2])
 
@@ -155,9 +144,7 @@ def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
     for path, inode in inodes.items():
         assert (target / path).stat().st_ino == inode
     old, new = open_store(built), open_store(target)
-    assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(
-        old.read("640x480/gradient", [0])
-    )
+    assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(old.read("640x480/gradient", [0]))
 
 
 def test_splits_that_come_later_change_no_shard(nyu_mat, frames, tmp_path):
@@ -347,9 +334,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(nyu_mat, source, 
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     target = tmp_path / "nyu.zarr"
-    run = subprocess.run(
-        build_command(nyu_mat, target), capture_output=True, text=True, preexec_fn=limit, check=False
-    )
+    run = subprocess.run(build_command(nyu_mat, target), capture_output=True, text=True, preexec_fn=limit, check=False)
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
     assert "nyu.zarr" in run.stderr
@@ -359,15 +344,6 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(nyu_mat, source, 
     assert not list(staging.scratch.iterdir())
     build_store(source, target, make_spec(source, frames_per_shard=2))
     assert tree(target) == tree(built)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 24, 100, 1449, 120_000])
-@pytest.mark.parametrize("span", [1, 4, 10])
-def test_shards_are_few_large_and_do_not_cut_chunks(frames, span):
-    per_shard = default_frames_per_shard(frames, span)
-    assert 1 <= per_shard <= 128
-    assert per_shard <= frames
-    assert per_shard % span == 0 or per_shard == frames
 
 
 def test_scratch_of_a_finished_build_is_gone(built):
@@ -388,3 +364,15 @@ def test_an_added_array_with_a_bad_frame_empties_the_frame_everywhere(nyu_mat, t
     build_store(source, tmp_path / "fresh", spec, on_error="skip")
     assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
     assert not open_store(tmp_path / "s").read("640x480/rgb", [4]).any()
+
+
+def test_builders_that_run_at_once_help_each_other(nyu_mat, built, tmp_path):
+    target = tmp_path / "nyu.zarr"
+    processes = [
+        subprocess.Popen(build_command(nyu_mat, target), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    results = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    assert [code for _, code in results] == [0, 0, 0], results
+    assert tree(target) == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["nyu.zarr"]

@@ -66,9 +66,7 @@ def built(source, tmp_path_factory):
 def test_a_cluster_writes_the_same_bytes(cluster, source, built, tmp_path):
     cluster.add_worker()
     cluster.add_worker()
-    report = build_store(
-        source, tmp_path / "s", make_spec(source, frames_per_shard=1), scheduler=cluster.address
-    )
+    report = build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=1), scheduler=cluster.address)
     assert (report.state, report.shards_written) == ("built", 10)
     assert tree(tmp_path / "s") == tree(built)
 

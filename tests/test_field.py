@@ -120,9 +120,7 @@ def test_any_strides_in_and_out(variant):
 def test_float16_is_the_exact_root_rounded_for_every_possible_sum():
     sums = np.arange(2 * 1020**2 + 1)
     roots = np.sqrt(sums.astype(np.float32))
-    assert np.array_equal(
-        half_bits(roots), np.sqrt(sums.astype(np.float64)).astype(np.float16).view(np.uint16)
-    )
+    assert np.array_equal(half_bits(roots), np.sqrt(sums.astype(np.float64)).astype(np.float16).view(np.uint16))
 
 
 def test_largest_value_is_as_documented():

@@ -85,15 +85,11 @@ def datasets(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=250, deadline=None)
 @given(case=datasets())
-def test_any_layout_reads_as_h5py_reads_it(
-    tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]
-) -> None:
+def test_any_layout_reads_as_h5py_reads_it(tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.h5"
     start, stop = case["written"]
     with h5py.File(path, "w", userblock_size=case["userblock"]) as file:
-        dataset = file.create_dataset(
-            "x", case["shape"], case["dtype"], fillvalue=case["fill"], **case["options"]
-        )
+        dataset = file.create_dataset("x", case["shape"], case["dtype"], fillvalue=case["fill"], **case["options"])
         if stop > start:
             dataset[start:stop] = some_frames((stop - start, *case["shape"][1:]), case["dtype"])
     frames = described(path)
@@ -268,16 +264,12 @@ def damage(path: Path, frame: int, name: str = "x", tile: int = 0) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lzf"])
-@pytest.mark.parametrize(
-    ("chunks", "lost"), [((1, 30, 40), {4}), ((3, 30, 40), {3, 4, 5}), ((2, 10, 40), {4, 5})]
-)
+@pytest.mark.parametrize(("chunks", "lost"), [((1, 30, 40), {4}), ((3, 30, 40), {3, 4, 5}), ((2, 10, 40), {4, 5})])
 def test_a_damaged_chunk_costs_its_own_frames_only(
     tmp_path: Path, compression: str, chunks: tuple[int, ...], lost: set[int]
 ) -> None:
     data = some_frames((8, 30, 40))
-    path = write(
-        tmp_path / "a.h5", data, chunks=chunks, compression=compression, fletcher32=compression == "lzf"
-    )
+    path = write(tmp_path / "a.h5", data, chunks=chunks, compression=compression, fletcher32=compression == "lzf")
     damage(path, 4)
     seen = read(described(path))
     for frame, item in enumerate(seen):
@@ -405,9 +397,7 @@ def unknown_filter(file: h5py.File) -> None:
         (lambda file: file.create_dataset("x", (10**9, 4, 4), "u1"), "has 1000000000 frames"),
     ],
 )
-def test_untrusted_data_sets_are_refused(
-    tmp_path: Path, create: Callable[[h5py.File], object], message: str
-) -> None:
+def test_untrusted_data_sets_are_refused(tmp_path: Path, create: Callable[[h5py.File], object], message: str) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         create(file)
     with pytest.raises(InputError, match=rf"a\.h5: .*{message}.*wanted") as caught:
@@ -423,9 +413,7 @@ def test_a_chunk_beyond_the_end_is_refused(tmp_path: Path) -> None:
     with path.open("r+b") as stream:
         stream.seek(40)  # the end-of-file address in a version 0 superblock
         stream.write(size.to_bytes(8, "little"))
-    with pytest.raises(
-        InputError, match=f"'x' ends at byte {size + 9000}, but the file is truncated at {size} bytes"
-    ):
+    with pytest.raises(InputError, match=f"'x' ends at byte {size + 9000}, but the file is truncated at {size} bytes"):
         described(path)
 
 

@@ -84,9 +84,7 @@ def test_turned_pictures_are_refused(tmp_path: Path, order: str, orientation: in
         np.testing.assert_array_equal(read_jpeg(path), as_shown)
         return
     for function in (check_jpeg, read_jpeg):
-        with pytest.raises(
-            InputError, match=rf"EXIF orientation {orientation}; 1, pixels stored upright, wanted"
-        ):
+        with pytest.raises(InputError, match=rf"EXIF orientation {orientation}; 1, pixels stored upright, wanted"):
             function(path)
 
 
@@ -116,9 +114,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for data in (b"", b"\xff\xd8", png, encode()[:100], b"<html>not found</html>"):
         path = save(tmp_path / "x.jpg", data)
         for function in (check_jpeg, read_jpeg):
-            with pytest.raises(
-                InputError, match=rf"x\.jpg: no readable JPEG header in {len(data)} bytes; a JPEG"
-            ):
+            with pytest.raises(InputError, match=rf"x\.jpg: no readable JPEG header in {len(data)} bytes; a JPEG"):
                 function(path)
     with pytest.raises(InputError, match=r"gone\.jpg: No such file"):
         check_jpeg(tmp_path / "gone.jpg")

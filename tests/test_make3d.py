@@ -147,9 +147,7 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(bounds=st.tuples(st.integers(0, 7), st.integers(0, 7)), arrays=st.sets(st.sampled_from(sorted(BOTH))))
-def test_any_range_in_order_and_only_what_was_asked(
-    seven: Path, bounds: tuple[int, int], arrays: set[str]
-) -> None:
+def test_any_range_in_order_and_only_what_was_asked(seven: Path, bounds: tuple[int, int], arrays: set[str]) -> None:
     start, stop = bounds
     frames = list(open_make3d(seven).read(start, stop, frozenset(arrays)))
     assert [frame.index for frame in frames] == list(range(start, stop))
@@ -172,9 +170,7 @@ def test_the_same_x_in_both_trees(tmp_path: Path) -> None:
     assert source.inputs() == [*train, *test]
 
 
-@pytest.mark.parametrize(
-    ("of_image", "of_depth"), [("10.21", ""), ("", "10.21"), ("10.21", "10.21"), ("", "")]
-)
+@pytest.mark.parametrize(("of_image", "of_depth"), [("10.21", ""), ("", "10.21"), ("10.21", "10.21"), ("", "")])
 def test_a_leading_10_21_may_miss_on_either_side(tmp_path: Path, of_image: str, of_depth: str) -> None:
     image = add_image(tmp_path / "Test134", f"{of_image}op2-p-046t000")
     depth = add_depth(tmp_path / "Gridlaserdata", f"{of_depth}op2-p-046t000")
@@ -207,10 +203,7 @@ def test_ambiguous_files_are_left_out_and_told(tmp_path: Path) -> None:
     ambiguous = "ambiguous: 1 img-X.jpg, 2 depth_sph_corr-X.mat of train for X = op1; one of each wanted"
     assert reasons["Train400Img/img-op1.jpg"] == ambiguous
     assert reasons["Train400Depth/copy/depth_sph_corr-op1.mat"] == ambiguous
-    assert (
-        "1 img-X.jpg, 2 depth_sph_corr-X.mat of train for X = 10.21op2"
-        in reasons["Train400Img/img-10.21op2.jpg"]
-    )
+    assert "1 img-X.jpg, 2 depth_sph_corr-X.mat of train for X = 10.21op2" in reasons["Train400Img/img-10.21op2.jpg"]
     assert "no depth file" in reasons["Train400Img/img-op2.jpg"]
 
 

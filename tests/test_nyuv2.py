@@ -23,9 +23,7 @@ PAIR = frozenset({"rgb", "depth"})
 N = 5
 REAL = Path(__file__).parents[2] / "shared" / "data" / "nyu"
 REAL_MAT = REAL / "nyu_depth_v2_labeled.mat"
-needs_real_data = pytest.mark.skipif(
-    not REAL_MAT.exists(), reason="no real NYUv2 frames at ../shared/data/nyu"
-)
+needs_real_data = pytest.mark.skipif(not REAL_MAT.exists(), reason="no real NYUv2 frames at ../shared/data/nyu")
 
 
 def frame_of(number: int) -> LabelledFrame:
@@ -208,9 +206,7 @@ def test_splits_that_are_not_there(mat: Path) -> None:
 def test_metres_that_are_none(mat: Path, variable: str, array: str, value: float) -> None:
     with h5py.File(mat, "r+") as file:
         file[variable][2, 10:13, 20] = value
-    bad = (
-        f"{mat}: '{variable}', frame 2: 3 of 307200 values such as {value}; finite metres of 0 or more wanted"
-    )
+    bad = f"{mat}: '{variable}', frame 2: 3 of 307200 values such as {value}; finite metres of 0 or more wanted"
     assert reasons(open_nyuv2(mat), frozenset({"rgb", array})) == ["", "", bad, "", ""]
     assert reasons(open_nyuv2(mat), frozenset({"rgb", "label"})) == [""] * N
 
@@ -311,9 +307,7 @@ def test_files_that_are_wrong(mat: Path) -> None:
     with pytest.raises(InputError, match=rf"labelled\.mat: truncated: {size // 2} bytes long, {size} wanted"):
         open_nyuv2(mat)
     write_splits(mat, [1], [2])
-    with pytest.raises(
-        InputError, match=r"labelled\.mat: a MATLAB 5 file; an HDF5 \(MATLAB 7.3\) file wanted"
-    ):
+    with pytest.raises(InputError, match=r"labelled\.mat: a MATLAB 5 file; an HDF5 \(MATLAB 7.3\) file wanted"):
         open_nyuv2(mat)
 
 
@@ -338,9 +332,7 @@ def test_the_miniature_is_laid_out_as_the_original(mat: Path) -> None:
             **dict.fromkeys(("scenes", "sceneTypes", "rawRgbFilenames", "rawDepthFilenames"), (1, N)),
             "names": (1, 4),
         }
-        assert {
-            name: file[name].attrs["MATLAB_class"] for name in ("images", "depths", "labels", "scenes")
-        } == {
+        assert {name: file[name].attrs["MATLAB_class"] for name in ("images", "depths", "labels", "scenes")} == {
             "images": b"uint8",
             "depths": b"single",
             "labels": b"uint16",
@@ -397,9 +389,7 @@ def test_real_frames_equal_what_h5py_reads() -> None:
 
 @needs_real_data
 def test_the_official_splits_do_not_fit_32_frames() -> None:
-    with pytest.raises(
-        InputError, match=r"splits_official_1449\.mat: trainNdxs has frame 1440, but .* 32 frames"
-    ):
+    with pytest.raises(InputError, match=r"splits_official_1449\.mat: trainNdxs has frame 1440, but .* 32 frames"):
         open_nyuv2(REAL_MAT, REAL / "splits_official_1449.mat")
 
 

@@ -119,9 +119,7 @@ def test_a_shard_of_old_parameters_is_named(copy, source, tmp_path):
     build_store(source, other, make_spec(source, frames_per_shard=3, field=FieldParams(low=20, high=90)))
     shutil.copy(other / FIELD_0, copy / FIELD_0)
     manifest = open_store(copy).manifest
-    forged = Manifest(
-        manifest.attributes, {**manifest.files, FIELD_0: open_store(other).manifest.files[FIELD_0]}
-    )
+    forged = Manifest(manifest.attributes, {**manifest.files, FIELD_0: open_store(other).manifest.files[FIELD_0]})
     (copy / MANIFEST_PATH).write_bytes(forged.to_bytes())
     report = verify_store(open_store(copy))
     assert [(finding.kind, finding.path) for finding in report.findings] == [("stale", FIELD_0)]
