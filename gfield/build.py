@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfield.codec import CodecName
-from gfield.dispatch import available_cpus, existing_cluster, local_cluster, run_in_process, run_on_cluster
 from gfield.field import FieldParams
 from gfield.files import write_atomically
 from gfield.frame import BadFrame, LeftOut, Source
@@ -43,6 +42,7 @@ from gfield.staging import (
     swap_in,
 )
 from gfield.store import Store
+from gfield.worker import available_cpus
 
 _INPUTS = "inputs"
 
@@ -235,6 +235,9 @@ def _run(
     scheduler: str | None,
     on_frames: Callable[[int], None],
 ) -> list[ShardDone]:
+    # Dask is imported for a run alone: finding a store finished takes a second, and would take more with it.
+    from gfield.dispatch import existing_cluster, local_cluster, run_in_process, run_on_cluster
+
     done: list[ShardDone] = []
     in_process = workers is None and scheduler is None
 

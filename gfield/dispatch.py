@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,11 +24,6 @@ class ClusterError(UserError):
 
 class Cancelled(Exception):
     """Raised inside a task, between two frames, once another task has failed or the user has pressed Ctrl-C."""
-
-
-def available_cpus() -> int:
-    """Processors that this process may use; fewer than the machine has in a container or a job."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_in_process(

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gfield.dispatch import available_cpus
 from gfield.frame import BadFrame, Source
 from gfield.shard_task import FrameLayers
 from gfield.spec import StoreSpec
 from gfield.staging import Staging, finished_store, other_stagings
-from gfield.worker import settle_worker
+from gfield.worker import available_cpus, settle_worker
 
 _TRIED = 4
 

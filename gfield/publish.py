@@ -10,7 +10,6 @@ from typing import Any
 
 from gfield.files import sync_folders, temporary_name, write_atomically
 from gfield.frame import BadFrame, Source
-from gfield.hierarchy import write_hierarchy
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
 from gfield.shard import hash_file
 from gfield.shard_task import Record
@@ -103,6 +102,8 @@ def write_metadata(
     dict
         Manifest entries by path.
     """
+    from gfield.hierarchy import write_hierarchy
+
     draft = temporary_name(scratch)
     try:
         write_hierarchy(draft, spec, attributes, columns)

@@ -14,14 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from gfield.dispatch import available_cpus
 from gfield.field import FieldKernel, FieldParams
 from gfield.levels import area_resize
 from gfield.manifest import MANIFEST_PATH, Entry, StoreError
 from gfield.shard import hash_file
 from gfield.spec import ArraySpec, level_name
 from gfield.store import Store
-from gfield.worker import settle_worker
+from gfield.worker import available_cpus, settle_worker
 
 Kind = Literal["missing", "size", "content", "swapped", "stale", "unknown file", "field", "rgb"]
 

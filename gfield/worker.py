@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 
 import cv2
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BYTES = 256 << 20
+
+
+def available_cpus() -> int:
+    """Processors that this process may use; fewer than the machine has in a container or a job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

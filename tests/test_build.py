@@ -376,3 +376,26 @@ def test_builders_that_run_at_once_help_each_other(nyu_mat, built, tmp_path):
     assert [code for _, code in results] == [0, 0, 0], results
     assert tree(target) == tree(built)
     assert [path.name for path in tmp_path.iterdir()] == ["nyu.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "chunks"),
+    [
+        ({"chunks": 1}, 10),
+        ({"chunks": 4}, 3),
+        ({"chunks": 4, "shuffle": True, "fletcher32": True}, 3),
+        ({"chunks": (4, 320, 240)}, 3 * 4),
+        ({"chunks": None, "compression": None}, 0),
+        ({"chunks": 2, "compression": "lzf"}, 0),
+    ],
+    ids=["a chunk a frame", "a chunk for 4 frames", "shuffled", "tiles", "contiguous", "lzf, by h5py"],
+)
+def test_whatever_the_layout_every_chunk_is_decoded_once_a_build(built, frames, tmp_path, layout, chunks):
+    write_nyu_mat(tmp_path / "nyu.mat", frames, ["s"] * 10, ["t"] * 10, **layout)
+    source = open_nyuv2(tmp_path / "nyu.mat")
+    build_store(source, tmp_path / "s", make_spec(source))
+    assert source.decoded_chunks["depth"] == chunks
+    assert source.decoded_chunks["rgb"] == chunks * (3 if isinstance(layout["chunks"], tuple) else 1)
+    ours, reference = open_store(tmp_path / "s"), open_store(built)
+    for key in reference.arrays:
+        np.testing.assert_array_equal(ours.read(key, range(10)), reference.read(key, range(10)))
