@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gfield.commandline import Commands, Level, Part
+
 if TYPE_CHECKING:
-    from gfield.build import BuildReport
     from gfield.frame import Source
     from gfield.spec import StoreSpec
 
@@ -23,59 +24,6 @@ EXIT_CODES = """
 Exit codes: 0 done; 1 the input, the store or the disk is at fault (one line
 says what); 2 the command line is; 3 `verify` found damage; 130 interrupted.
 """
-
-
-class Commands(click.Group):
-    """A group whose commands report a user's mistake in one line instead of a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader of a pipe, such as `head`, has gone: there is nobody left to tell.
-            sys.stderr.close()
-            ctx.exit(1)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename is not None else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
-        except ValueError as error:
-            from gfield.frame import UserError
-
-            if not isinstance(error, UserError):
-                raise
-            raise click.ClickException(str(error)) from error
-
-
-class Level(click.ParamType[tuple[int, int]]):
-    """A level as ``640x480``, width first."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            width, height = (int(number) for number in value.lower().split("x"))
-        except ValueError:
-            self.fail(f"{value!r} is no level, wanted for example 640x480", param, ctx)
-        return width, height
-
-
-class Part(click.ParamType[tuple[int, int]]):
-    """The i-th of N parts, as ``i/N``."""
-
-    name = "i/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            part, parts = (int(number) for number in value.split("/"))
-        except ValueError:
-            self.fail(f"{value!r} is no part, wanted for example 1/8", param, ctx)
-        if not 1 <= part <= parts:
-            self.fail(f"{value!r}: the part must be between 1 and {parts}", param, ctx)
-        return part, parts
 
 
 def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -217,6 +165,7 @@ def _spec(source: Source, options: dict[str, Any]) -> StoreSpec:
 def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
     from gfield.build import build_store
     from gfield.console import as_json, progress
+    from gfield.summary import build_summary
 
     if sum(options[name] is not None for name in ("workers", "scheduler", "part")) > 1:
         raise click.UsageError("--workers, --scheduler and --part exclude each other")
@@ -236,65 +185,20 @@ def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
         hint = "; what is done is kept, run the same command to go on" if full else ""
         where = error.filename or target
         raise click.ClickException(f"{where}: {error.strerror or error}{hint}") from error
-    click.echo(as_json(report) if json_wanted else _summary(report, source))
-
-
-def _summary(report: BuildReport, source: Source) -> str:
-    from gfield.console import readable_bytes, readable_time
-
-    lines = []
-    if report.state == "unchanged":
-        lines.append(f"{report.target}: already finished, {report.frames} frames; nothing was written")
-    elif report.state == "part":
-        lines.append(f"{report.target}: this part is done; other parts have shards to do")
-    else:
-        rate = report.frames / max(report.seconds, 1e-9)
-        lines.append(
-            f"{report.target}: {report.frames} frames in {report.shards} shards, {report.shards_written} written now "
-            f"({readable_bytes(report.bytes_written)}) in {readable_time(report.seconds)}, {rate:.0f} frames/s"
-        )
-        lines.append(f"read as: {source.reading}")
-    for left_out in report.left_out:
-        lines.append(f"left out: {left_out.name}: {left_out.reason}")
-    for bad in report.excluded:
-        lines.append(f"excluded: frame {bad.index}: {bad.reason}")
-    if report.left_out or report.excluded:
-        lines.append(f"{len(report.left_out)} files left out, {len(report.excluded)} frames excluded")
-    if report.root:
-        lines.append(f"root hash {report.root}")
-    return "\n".join(lines)
+    click.echo(as_json(report) if json_wanted else build_summary(report, source))
 
 
 def _plan(source: Source, target: Path, options: dict[str, Any]) -> None:
-    from gfield.console import as_json, print_table, readable_bytes, readable_time
+    from gfield.console import as_json
     from gfield.plan import plan_build
+    from gfield.summary import print_plan
 
     spec = _spec(source, options)
     planned = plan_build(source, target, spec, workers=options["workers"], overwrite=options["overwrite"])
     if options["as_json"]:
         click.echo(as_json(planned))
-        return
-    rows = [
-        [key, "x".join(map(str, array.frame_shape)), array.dtype, readable_bytes(planned.raw_bytes[key]),
-         readable_bytes(planned.stored_bytes[key]), "write" if key in planned.to_write else "keep"]
-        for key, array in spec.array_specs().items()
-    ]  # fmt: skip
-    print_table(f"{target}", ["array", "frame", "type", "raw", "stored, about", ""], rows)
-    total = sum(planned.stored_bytes.values())
-    click.echo(
-        f"{planned.frames} frames in {planned.shards} shards of {spec.frames_per_shard} frames, {planned.files} files, "
-        f"about {readable_bytes(total)} of {readable_bytes(planned.free_bytes)} free"
-    )
-    click.echo(f"read as: {source.reading}")
-    if planned.to_write:
-        click.echo(
-            f"{planned.shards_done} shards are done; "
-            f"about {readable_time(planned.seconds)} with {planned.workers} workers"
-        )
     else:
-        click.echo("nothing to compute: the arrays are there")
-    for left_out in source.left_out:
-        click.echo(f"left out: {left_out.name}: {left_out.reason}")
+        print_plan(planned, spec, source, target)
 
 
 @gfield.command()
@@ -330,6 +234,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
     from gfield import console
     from gfield.repair import repair_store
     from gfield.store import open_store
+    from gfield.summary import verify_summary
     from gfield.verify import verify_store
 
     opened = open_store(store)
@@ -350,14 +255,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
     if as_json:
         click.echo(console.as_json(report))
     else:
-        for finding in report.findings:
-            click.echo(f"{finding.kind}: {finding.message}")
-        verdict = f"{len(report.findings)} findings" if report.findings else "all good"
-        click.echo(
-            f"{store}: {report.files} files, {console.readable_bytes(report.bytes)}, "
-            f"{report.recomputed} fields recomputed: {verdict}"
-        )
-        click.echo(f"root hash {report.root}")
+        click.echo(verify_summary(report, store))
     if report.findings:
         sys.exit(3)
 

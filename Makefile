@@ -1,0 +1,77 @@
+# The two commands that matter are `make demo` and `make test`. All of them make .venv first, and need nothing but
+# make and Python 3.11 or newer; `make PYTHON=python3.12 test` names one that is not called python3.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO := data/demo
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# A test run ends in pytest's own closing line, also under `make -C`.
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test test-slow bench lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       render a small sample, build its stores, check them, draw contact sheets"
+	@echo "make test       lint, then the fast tests"
+	@echo "make test-slow  every test, the slow ones too"
+	@echo "make bench      measure, and print the tables of the README"
+	@echo "make lint       ruff and mypy"
+	@echo "make clean      remove what these commands made, never data/raw or data/stores"
+
+# Plain enough to run on any Python 3, which then says that it is too old.
+define CHECK_PYTHON
+import importlib.util, sys
+if sys.version_info < (3, 11):
+    sys.exit("%s is Python %d.%d, wanted 3.11 or newer: make PYTHON=... names another" % ((sys.executable,) + sys.version_info[:2]))
+if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+    sys.exit("%s has no venv, wanted it whole: on Debian and Ubuntu, apt install python3-venv" % sys.executable)
+endef
+export CHECK_PYTHON
+
+$(INSTALLED): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) is not there, wanted Python 3.11 or newer: make PYTHON=... names one" >&2; exit 1; }
+	@"$(PYTHON)" -c "$$CHECK_PYTHON"
+	@echo "Installing into .venv, which takes a minute or two"
+	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The sample is rendered anew, so that a demo never meets the files of another version.
+demo: $(INSTALLED)
+	@echo "Rendering 24 rooms and 4 streets in the formats of NYU Depth v2 and Make3D"
+	$(BIN)/gfield sample $(DEMO) --rooms 24 --outdoor 4 --overwrite
+	@echo "What a build would do"
+	$(BIN)/gfield plan nyu $(DEMO)/nyu/nyu_depth_v2_labeled.mat $(DEMO)/nyu.zarr --overwrite
+	@echo "Building both stores"
+	$(BIN)/gfield build nyu $(DEMO)/nyu/nyu_depth_v2_labeled.mat $(DEMO)/nyu.zarr --overwrite
+	$(BIN)/gfield build make3d $(DEMO)/make3d $(DEMO)/make3d.zarr --overwrite
+	@echo "Checking every hash, and every field against the operator"
+	$(BIN)/gfield verify $(DEMO)/nyu.zarr --all
+	$(BIN)/gfield verify $(DEMO)/make3d.zarr --all
+	@echo "What is in a store, and how it looks"
+	$(BIN)/gfield info $(DEMO)/nyu.zarr
+	$(BIN)/gfield preview $(DEMO)/nyu.zarr --out $(DEMO)/nyu.png --frames 4
+	$(BIN)/gfield preview $(DEMO)/make3d.zarr --out $(DEMO)/make3d.png --frames 4
+	@echo "Done. Pictures: $(DEMO)/nyu.png and $(DEMO)/make3d.png"
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m mypy
+
+test: lint
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: lint
+	@$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	@$(BIN)/python tests/benchmarks
+
+clean:
+	rm -rf .venv build gfield.egg-info $(DEMO) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find cli.py gfield train tests -name __pycache__ -prune -exec rm -rf {} +

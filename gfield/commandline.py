@@ -1,0 +1,61 @@
+"""Pieces of the command line that every group needs: one-line errors, and the types of options."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+
+class Commands(click.Group):
+    """A group whose commands report a user's mistake in one line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of a pipe, such as `head`, has gone: there is nobody left to tell.
+            sys.stderr.close()
+            ctx.exit(1)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
+        except ValueError as error:
+            from gfield.frame import UserError
+
+            if not isinstance(error, UserError):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+class Level(click.ParamType[tuple[int, int]]):
+    """A level as ``640x480``, width first."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            width, height = (int(number) for number in value.lower().split("x"))
+        except ValueError:
+            self.fail(f"{value!r} is no level, wanted for example 640x480", param, ctx)
+        return width, height
+
+
+class Part(click.ParamType[tuple[int, int]]):
+    """The i-th of N parts, as ``i/N``."""
+
+    name = "i/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            part, parts = (int(number) for number in value.split("/"))
+        except ValueError:
+            self.fail(f"{value!r} is no part, wanted for example 1/8", param, ctx)
+        if not 1 <= part <= parts:
+            self.fail(f"{value!r}: the part must be between 1 and {parts}", param, ctx)
+        return part, parts
