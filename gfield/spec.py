@@ -172,8 +172,9 @@ class StoreSpec:
         dtype = _DTYPES[name]
         codec = codec_for(name, self.codec, np.dtype(dtype).itemsize)
         attributes: dict[str, Any] = {**_ATTRIBUTES[name], "rule": RULES[name]}
-        if name in self.notes:
-            attributes["comment"] = self.notes[name]
+        of_source = "depth" if name == "depth_native" else name
+        if of_source in self.notes:
+            attributes["comment"] = self.notes[of_source]
         depends: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "revision": _REVISIONS[name],

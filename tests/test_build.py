@@ -385,8 +385,8 @@ def test_builders_that_run_at_once_help_each_other(nyu_mat, built, tmp_path):
         ({"chunks": 4}, 3),
         ({"chunks": 4, "shuffle": True, "fletcher32": True}, 3),
         ({"chunks": (4, 320, 240)}, 3 * 4),
-        ({"chunks": None, "compression": None}, 0),
-        ({"chunks": 2, "compression": "lzf"}, 0),
+        ({"chunks": None, "compression": None}, 10),
+        ({"chunks": 2, "compression": "lzf"}, 5),
     ],
     ids=["a chunk a frame", "a chunk for 4 frames", "shuffled", "tiles", "contiguous", "lzf, by h5py"],
 )

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from gfield.matv5 import write_numeric
 from gfield.store import open_store
 
 
@@ -37,10 +38,7 @@ def built(nyu_mat, tmp_path_factory):
 
 
 def test_help_needs_nothing_heavy():
-    code = (
-        "import sys, cli; "
-        "print(*sorted({'numpy', 'dask', 'zarr', 'torch', 'cv2', 'h5py', 'rich'} & {*sys.modules}))"
-    )
+    code = "import sys, cli; print(*sorted({'numpy', 'dask', 'zarr', 'torch', 'cv2', 'h5py', 'rich'} & {*sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
 
@@ -183,6 +181,83 @@ def test_a_bad_mat_is_told_in_few_lines_that_name_it(tmp_path, case):
     assert said in result.stderr
     assert len(errors) <= 3
     assert not (tmp_path / "out" / "s.zarr").exists()
+
+
+@pytest.fixture
+def make3d_tree(tmp_path):
+    """Two pairs in the layout of Make3D's archives."""
+    rng = np.random.default_rng(5)
+    for x in ("op1-p-015t000", "10.21op2-p-139t000"):
+        rgb = cv2.resize(rng.integers(0, 256, (16, 12, 3), dtype=np.uint8), (300, 400))
+        for folder in ("Train400Img", "Train400Depth"):
+            (tmp_path / "m3d" / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"m3d/Train400Img/img-{x}.jpg"), rgb)
+        grid = rng.uniform(3, 70, (55, 305, 4))
+        grid[:5, :, 3] = 80.0
+        write_numeric(tmp_path / f"m3d/Train400Depth/depth_sph_corr-{x}.mat", {"Position3DGrid": grid})
+    return tmp_path / "m3d"
+
+
+def test_make3d_builds_portrait_levels_and_the_native_grid(make3d_tree, tmp_path):
+    gfield("build", "make3d", make3d_tree, tmp_path / "s")
+    store = open_store(tmp_path / "s")
+    assert store.levels == ("480x640", "240x320")
+    native = store.read("depth_native", [0])[0]
+    assert native.shape == (55, 305)
+    assert np.isnan(native[:5]).all()
+    assert not np.isnan(native[5:]).any()
+    level = store.read("240x320/depth", [0])[0]
+    rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in ((320, 55), (240, 305)))
+    np.testing.assert_array_equal(level, native[rows][:, columns])
+    assert "d >= 80" in store.arrays["depth_native"].attributes["comment"]
+
+
+def overwrite(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+BAD_MAKE3D = {
+    "empty": (lambda f: shutil.rmtree(f) or f.mkdir(), "m3d"),
+    "missing": (shutil.rmtree, "m3d"),
+    "corrupt JPEG": (overwrite("Train400Img/img-op1-p-015t000.jpg", b"no picture" * 99), "img-op1-p-015t000.jpg"),
+    "unreadable .mat": (
+        overwrite("Train400Depth/depth_sph_corr-op1-p-015t000.mat", b"no array" * 99),
+        "depth_sph_corr-op1-p-015t000.mat",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MAKE3D)
+def test_a_bad_make3d_tree_is_told_in_a_line_that_names_the_file(make3d_tree, tmp_path, case):
+    do, said = BAD_MAKE3D[case]
+    do(make3d_tree)
+    result = gfield("build", "make3d", make3d_tree, tmp_path / "s", code=1)
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("case", ["corrupt JPEG", "unreadable .mat"])
+def test_unreadable_make3d_files_can_be_skipped_and_are_listed(make3d_tree, tmp_path, case):
+    do, said = BAD_MAKE3D[case]
+    do(make3d_tree)
+    result = gfield("build", "make3d", make3d_tree, tmp_path / "s", "--on-error", "skip")
+    assert said in result.stdout
+    store = open_store(tmp_path / "s")
+    assert len(store) == 1
+    assert any(said in entry["name"] for entry in store.attributes["left_out"])
+
+
+def test_a_jpeg_with_damaged_pixels_stops_the_build_or_is_excluded(make3d_tree, tmp_path):
+    image = make3d_tree / "Train400Img/img-op1-p-015t000.jpg"
+    image.write_bytes(image.read_bytes()[:-2000])
+    stopped = gfield("build", "make3d", make3d_tree, tmp_path / "s", code=1)
+    assert image.name in stopped.stderr
+    skipped = gfield("build", "make3d", make3d_tree, tmp_path / "s", "--on-error", "skip")
+    assert "excluded: frame 1" in skipped.stdout
+    store = open_store(tmp_path / "s")
+    assert store.splits.tolist() == ["train", "excluded"]
+    assert image.name in store.attributes["excluded"][0]["reason"]
 
 
 @pytest.mark.parametrize(
