@@ -8,8 +8,6 @@ DEMO := data/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
-# A test run ends in pytest's own closing line, also under `make -C`.
-MAKEFLAGS += --no-print-directory
 
 .PHONY: help demo test test-slow bench lint clean
 .DELETE_ON_ERROR:

@@ -275,16 +275,16 @@ def level_name(level_WH: Sequence[int]) -> str:
 
 
 def default_frames_per_shard(frames: int, frames_per_chunk: int) -> int:
-    """Frames in a shard: at most 128 (118 MB of RGB at 640x480), fewer where 24 shards would not come together.
+    """Frames in a shard: 8 to 128 (118 MB of RGB at 640x480), so that 24 shards come together where they can.
 
-    24 shards keep two to twelve workers evenly busy on a small data set; 128 frames keep 120,000 frames to
-    about 940 files an array. Where ``frames_per_chunk`` input frames are compressed together, the number is
+    24 shards keep two to twelve workers evenly busy on a data set of NYU's size; 128 frames keep 120,000 frames
+    to about 940 files an array. Where ``frames_per_chunk`` input frames are compressed together, the number is
     a multiple of it, so that no piece of the input is decompressed for two shards.
     """
-    wanted = max(1, min(128, -(-frames // 24)))
+    wanted = min(128, max(8, -(-frames // 24)))
     if 1 < frames_per_chunk <= 128:
         wanted = frames_per_chunk * max(1, wanted // frames_per_chunk)
-    return min(wanted, max(1, frames))
+    return min(wanted, frames)
 
 
 def digest(value: object) -> str:

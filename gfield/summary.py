@@ -55,7 +55,8 @@ def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> Non
         f"{plan.frames} frames in {plan.shards} shards of {spec.frames_per_shard} frames, {plan.files} files, "
         f"about {total} of {readable_bytes(plan.free_bytes)} free",
         f"read as: {source.reading}",
-        f"{plan.shards_done} shards are done; about {readable_time(plan.seconds)} with {plan.workers} workers"
+        f"{plan.shards_done} shards are done; "
+        f"about {readable_time(plan.seconds)} of computing by {plan.workers} workers"
         if plan.to_write
         else "nothing to compute: the arrays are there",
         *_left_out(source.left_out),

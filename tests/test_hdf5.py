@@ -170,7 +170,7 @@ def loaded_libhdf5() -> ctypes.CDLL:
     """The HDF5 library that h5py runs on; the option needed is not in h5py's own interface."""
     maps = Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.exists() else []
-    paths = [line.split()[-1] for line in lines if "/libhdf5-" in line or "/libhdf5.so" in line]
+    paths = [line.split(maxsplit=5)[-1] for line in lines if "/libhdf5-" in line or "/libhdf5.so" in line]
     if not paths:
         pytest.skip("cannot tell where h5py's HDF5 library lies")
     return ctypes.CDLL(paths[0])

@@ -203,11 +203,12 @@ def test_the_strongest_edges_of_a_field_are_white_and_weaker_ones_still_seen():
     assert field_picture(field_HW, (304, 228))[:, 143:146].min() > 40, "in the size of a sheet's tile"
 
 
-@pytest.mark.parametrize("set_pixels", [0, 1])
-def test_a_field_with_next_to_no_edge_is_black_but_for_it(set_pixels):
+@pytest.mark.parametrize("edges", [(), (300,), (300, 3)])
+def test_a_field_with_next_to_no_edge_is_black_but_for_it(edges):
     field_HW = np.zeros((480, 640), np.float16)
-    field_HW.flat[:set_pixels] = 300
-    assert np.count_nonzero(field_picture(field_HW, (640, 480))[..., 0] == 255) == set_pixels
+    field_HW[0, : len(edges)] = edges
+    levels = np.sort(field_picture(field_HW, (640, 480))[..., 0], axis=None)[::-1]
+    assert levels[:3].tolist() == [*(round(255 * (edge / 300) ** 0.5) for edge in edges), 0, 0, 0][:3]
 
 
 def test_what_cannot_be_a_sheet_is_refused():

@@ -230,9 +230,7 @@ def _pair(images: list[_File], depths: list[_File]) -> tuple[list[Pair], list[Le
             if len(of_image) == len(of_depth) == 1:
                 pairs.append(Pair(split, of_image[0].x, of_image[0].path, of_depth[0].path))
             elif of_image and of_depth:
-                seen = (
-                    f"{len(of_image)} img-X.jpg, {len(of_depth)} depth_sph_corr-X.mat of {split} for X = {x}"
-                )
+                seen = f"{len(of_image)} img-X.jpg, {len(of_depth)} depth_sph_corr-X.mat of {split} for X = {x}"
                 left_out += _left_out(of_image + of_depth, f"ambiguous: {seen}; one of each wanted")
             else:
                 images += of_image

@@ -116,15 +116,12 @@ class NyuV2:
         upright = {array: _upright_buffer(array) for array in wanted}
         with ExitStack() as stack:
             streams: dict[str, Generator[Array | Damage, None, None]] = {
-                array: stack.enter_context(closing(self.sets[array].read_frames(start, stop)))
-                for array in wanted
+                array: stack.enter_context(closing(self.sets[array].read_frames(start, stop))) for array in wanted
             }
             for index in range(start, stop):
                 yield self._frame(index, {array: next(streams[array]) for array in wanted}, upright)
 
-    def _frame(
-        self, index: int, stored: dict[str, Array | Damage], upright: dict[str, Array]
-    ) -> Frame | BadFrame:
+    def _frame(self, index: int, stored: dict[str, Array | Damage], upright: dict[str, Array]) -> Frame | BadFrame:
         for array, item in stored.items():
             if isinstance(item, Damage):
                 return BadFrame(index, item.reason)
@@ -209,9 +206,7 @@ def _read_splits(path: Path, mat: Path, n: int) -> list[str]:
             raise InputError(f"{path}: {seen}; numbers 1 to {n} wanted")
         for number in numbers.astype(int).tolist():
             if splits[number - 1] != "unlabeled":
-                raise InputError(
-                    f"{path}: {variable} has frame {number}, which is in {splits[number - 1]} already"
-                )
+                raise InputError(f"{path}: {variable} has frame {number}, which is in {splits[number - 1]} already")
             splits[number - 1] = split
     return splits
 
