@@ -82,9 +82,10 @@ def test_depth_is_measured_along_the_optical_axis(yaw, pitch, roll, pixel):
     assert down @ ray * NYU_LENS.fy + NYU_LENS.cy == pytest.approx(pixel[1], abs=0.01)
     assert forward == pytest.approx([-sin(yaw) * cos(pitch), cos(yaw) * cos(pitch), sin(pitch)])
     assert np.linalg.det(np.stack([right, forward, -down])) == pytest.approx(1)  # not mirrored
+    assert down[2] < -0.5  # upright
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=seeds, view=st.integers(0, 2))
 def test_rooms_are_within_the_sensors_range_and_seen_from_eye_height(seed, view):
     scene, seen = small_view(seed, view)
@@ -96,7 +97,7 @@ def test_rooms_are_within_the_sensors_range_and_seen_from_eye_height(seed, view)
     assert np.abs(points(seen, hits.depth_HW)[2][floor]).max(initial=0) < 1e-3
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(seed=seeds, pixels=st.randoms(use_true_random=False))
 def test_shadows_are_where_solids_hide_the_lamp(seed, pixels):
     scene, seen = small_view(seed)
@@ -125,8 +126,8 @@ def test_a_seed_gives_the_same_frame_and_another_seed_another_room():
     other_view = render_room(3, 1, size_WH=SMALL_WH)
     assert other_view.scene == first.scene
     assert not np.array_equal(other_view.depth_HW, first.depth_HW)
-    thumbnails = [render_room(seed, size_WH=(32, 24)) for seed in range(16)]
-    assert len({frame.scene for frame in thumbnails}) == 16
+    thumbnails = [render_room(seed, size_WH=(32, 24)) for seed in range(10)]
+    assert len({frame.scene for frame in thumbnails}) == 10
     depths = np.stack([frame.depth_HW.ravel() for frame in thumbnails])
     gaps = [np.abs(a - b).mean() for i, a in enumerate(depths) for b in depths[:i]]
     assert min(gaps) > 0.05
@@ -148,6 +149,7 @@ def test_frames_have_the_types_and_the_white_rim_of_nyu(full_frames):
         assert not frame.raw_depth_HW[rim].any()
         assert not frame.label_HW[rim].any()
         assert 60 < frame.rgb_HWC[~rim].mean() < 200
+        assert frame.rgb_HWC[~rim].std(axis=1).mean() > 8  # grey alone, lit by coloured lamps, gives about 5
         assert (frame.rgb_HWC[~rim].min(axis=1) == 255).mean() < 0.05
         assert frame.label_HW[~rim].min() >= 1
         assert frame.label_HW.max() <= len(CLASS_NAMES)
@@ -193,8 +195,6 @@ def test_streets_have_make3ds_sizes_range_and_directions(real_make3d):
     frame = render_street(1)
     assert (frame.rgb_HWC.shape, frame.rgb_HWC.dtype) == ((2272, 1704, 3), np.uint8)
     assert (frame.grid_HW4.shape, frame.grid_HW4.dtype) == ((55, 305, 4), np.float64)
-    d = frame.grid_HW4[..., 3]
-    assert np.allclose(np.linalg.norm(frame.grid_HW4[..., :3], axis=2), d, atol=1e-9)
     real = read_numeric(next(real_make3d.glob("Train400Depth/*.mat")), "Position3DGrid")
     ours, theirs = (g[..., :3] / np.linalg.norm(g[..., :3], axis=2, keepdims=True) for g in (frame.grid_HW4, real))
     angle = np.degrees(np.arccos(np.clip((ours * theirs).sum(axis=2), -1, 1)))
@@ -204,7 +204,11 @@ def test_streets_have_make3ds_sizes_range_and_directions(real_make3d):
 def test_streets_end_at_80_metres_where_the_sky_is():
     for seed in range(2):
         frame = render_street(seed)
-        d = frame.grid_HW4[..., 3]
+        up, right, ahead, d = np.moveaxis(frame.grid_HW4, -1, 0)
+        assert np.allclose(np.sqrt(up**2 + right**2 + ahead**2), d, atol=1e-9)
+        assert -1.9 < up[54, 152] < -1.1  # the street lies as far below the laser as eyes are above it
+        assert np.ptp(up[54]) < 0.03  # and is flat
+        assert right[54, 0] < 0 < right[54, 304]
         assert d.max() == 80.0
         assert 2 < d.min() < 8
         assert 0.1 < (d == 80).mean() < 0.6

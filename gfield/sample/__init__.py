@@ -1,4 +1,4 @@
-"""A synthetic sample of the real data sets, in their own formats: furnished rooms for NYU Depth v2, streets for Make3D."""
+"""A synthetic sample in the formats of the real data sets: rooms as in NYU Depth v2, streets as in Make3D."""
 
 from gfield.sample.render import RenderedFrame, render_room
 from gfield.sample.scene import CLASS_NAMES
