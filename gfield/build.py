@@ -248,7 +248,9 @@ def _run(
                 on_frames(result.frames)
 
     if in_process:
-        run_in_process(_task, job, items, threads=available_cpus(), on_done=on_done, on_frame=lambda: on_frames(1))
+        # One more than there are processors, since a thread waits now and then for the disk.
+        threads = available_cpus() + 1
+        run_in_process(_task, job, items, threads=threads, on_done=on_done, on_frame=lambda: on_frames(1))
         return done
     with existing_cluster(scheduler) if scheduler is not None else local_cluster(workers or 1) as client:
         run_on_cluster(_task, job, items, client=client, on_done=on_done)

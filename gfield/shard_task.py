@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,9 +183,11 @@ def _write_shards(
                 on_frame()
         if bad and job.on_error == "stop":
             return {}, tuple(bad)
+        # Forcing six files to the disk together takes little longer than forcing one.
+        with ThreadPoolExecutor(len(todo)) as pool:
+            finished = list(pool.map(lambda spec: writers[spec.key].finish(), todo))
         entries = {}
-        for spec in todo:
-            size, blake3 = writers[spec.key].finish()
+        for spec, (size, blake3) in zip(todo, finished, strict=True):
             path = job.store / spec.shard_path(shard)
             path.parent.mkdir(parents=True, exist_ok=True)
             temporaries[spec.key].replace(path)

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from gfield.matv5 import write_numeric
+from gfield.formats.matv5 import write_numeric
 from gfield.store import open_store
 
 

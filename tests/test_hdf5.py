@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfield import hdf5
+from gfield.formats import hdf5
+from gfield.formats.framebytes import Damage, FrameBytes
+from gfield.formats.hdf5 import describe, open_hdf5
 from gfield.frame import InputError
-from gfield.framebytes import Damage, FrameBytes
-from gfield.hdf5 import describe, open_hdf5
 
 PIPELINES: list[dict[str, Any]] = [
     {},

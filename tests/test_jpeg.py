@@ -1,4 +1,4 @@
-"""`gfield.jpeg`: the pixels that OpenCV gives, and a refusal where it would give fewer."""
+"""`gfield.formats.jpeg`: the pixels that OpenCV gives, and a refusal where it would give fewer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from gfield.formats.jpeg import check_jpeg, read_jpeg
 from gfield.frame import InputError
-from gfield.jpeg import check_jpeg, read_jpeg
 
 
 def encode(width: int = 90, height: int = 120, channels: int = 3, quality: int = 92) -> bytes:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gfield.formats.matv5 import read_numeric, write_numeric
 from gfield.frame import BadFrame, Frame, InputError, Source
-from gfield.matv5 import read_numeric, write_numeric
 from gfield.sources.make3d import open_make3d
 
 BOTH = frozenset({"rgb", "depth"})

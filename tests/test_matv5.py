@@ -1,4 +1,4 @@
-"""`gfield.matv5` against scipy in both directions, and against files that are not what they should be."""
+"""`gfield.formats.matv5` against scipy in both directions, and against files that are not what they should be."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
+from gfield.formats.matv5 import read_numeric, write_numeric
 from gfield.frame import InputError
-from gfield.matv5 import read_numeric, write_numeric
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 DTYPES = ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gfield.formats.matv5 import read_numeric
 from gfield.frame import InputError, UserError
-from gfield.matv5 import read_numeric
 from gfield.sample import CLASS_NAMES, render_room, write_sample
 from gfield.sample.outdoor import render_street
 from gfield.sample.render import face_labels, face_normals

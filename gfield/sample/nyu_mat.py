@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gfield.matv5 import write_numeric
+from gfield.formats.matv5 import write_numeric
 
 Chunks: TypeAlias = int | tuple[int, int, int] | None
 USER_BLOCK_BYTES = 512

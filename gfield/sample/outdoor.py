@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gfield.matv5 import write_numeric
+from gfield.formats.matv5 import write_numeric
 from gfield.sample.furniture import block
 from gfield.sample.render import face_normals, shade
 from gfield.sample.scene import LABELS, U1, Ball, Box, Camera, Lamp, Lens, Scene, Solid, placed

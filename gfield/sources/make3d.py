@@ -22,9 +22,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gfield.formats.jpeg import check_jpeg, read_jpeg
+from gfield.formats.matv5 import read_numeric
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
-from gfield.jpeg import check_jpeg, read_jpeg
-from gfield.matv5 import read_numeric
 
 SIZE_WH = (480, 640)
 DEPTH_SHAPE_HW = (55, 305)
@@ -104,7 +104,7 @@ class Make3D:
     @property
     def reading(self) -> str:
         """One line on how frames are read."""
-        return "JPEG by libjpeg-turbo, depth by gfield.matv5"
+        return "JPEG by libjpeg-turbo, depth by gfield.formats.matv5"
 
     def inputs(self) -> Sequence[Path]:
         """Image and depth file of each frame, in the order of the frames."""
@@ -113,7 +113,7 @@ class Make3D:
     def read(self, start: int, stop: int, arrays: frozenset[str]) -> Iterator[Frame | BadFrame]:
         """Yield frames ``start`` to ``stop - 1``: pictures in their own size, depth on the laser's grid.
 
-        A picture with cut off or damaged pixels (as far as `gfield.jpeg` can see that), or a grid with NaN,
+        A picture with cut off or damaged pixels (as far as `gfield.formats.jpeg` can see that), or a grid with NaN,
         infinite, negative or zero distances, is a `BadFrame`, and the next ones follow.
         """
         if not arrays <= self.provides:

@@ -2,7 +2,7 @@
 
 The .mat is a MATLAB 7.3 file, that is HDF5 behind a user block of 512 bytes. HDF5 shows MATLAB's axes
 backwards: an image of 480 x 640 x 3 is stored as (channel, x, y). So upright is a transposition, never
-a flip or a reshape. Frames are read as byte ranges (`gfield.framebytes`), by any worker.
+a flip or a reshape. Frames are read as byte ranges (`gfield.formats.framebytes`), by any worker.
 
 Legend: X columns and Y rows of a picture, in names of arrays as they are stored (C, X, Y).
 """
@@ -18,11 +18,11 @@ import cv2
 import h5py
 import numpy as np
 
+from gfield.formats.framebytes import Array, Damage, FrameBytes
+from gfield.formats.hdf5 import describe, open_hdf5
+from gfield.formats.matcells import read_cells
+from gfield.formats.matv5 import read_numeric
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
-from gfield.framebytes import Array, Damage, FrameBytes
-from gfield.hdf5 import describe, open_hdf5
-from gfield.matcells import read_cells
-from gfield.matv5 import read_numeric
 
 SIZE_WH = (640, 480)
 # Array name -> variable in the .mat, shape of one stored frame, item type. The first two must be there.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
+from gfield.formats.framebytes import one_line
+from gfield.formats.hdf5 import plain_dataset
 from gfield.frame import InputError
-from gfield.framebytes import one_line
-from gfield.hdf5 import plain_dataset
 
 MAX_TEXT = 4096  # letters in a string; NYU's longest is a path of about 60
 

@@ -1,7 +1,7 @@
 """Frames of an HDF5 data set as byte ranges, read outside HDF5's global lock.
 
 HDF5 runs one call at a time in a process, so threads that read through h5py wait for each other.
-A `FrameBytes` (made by `gfield.hdf5.describe`) knows where each chunk lies: frames are read by
+A `FrameBytes` (made by `gfield.formats.hdf5.describe`) knows where each chunk lies: frames are read by
 `os.pread` and inflated by libdeflate, which both release Python's lock, from any number of threads
 or processes. It holds tables and a path, never an open file, and pickles. What is not decoded here
 is read by h5py as ever, and `FrameBytes.why` says why.

@@ -20,8 +20,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from gfield.formats.framebytes import DEFLATE, FLETCHER32, SHUFFLE, BrokenChunk, FrameBytes, grid_shape, one_line
 from gfield.frame import InputError
-from gfield.framebytes import DEFLATE, FLETCHER32, SHUFFLE, BrokenChunk, FrameBytes, grid_shape, one_line
 
 MAX_CHUNK_BYTES = 1 << 29  # a decoded chunk or frame above 512 MiB: a broken or hostile file
 MAX_CHUNKS = 1 << 22  # no table is kept of more chunks; h5py looks them up instead

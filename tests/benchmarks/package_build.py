@@ -1,0 +1,59 @@
+"""One build by this package, as a program calls it: ``package_build.py MAT STORE [WORKERS]``.
+
+Prints the seconds from opening the input to the finished store, without imports; with WORKERS processes also those
+of the task phase, from the first frame that a worker asks for to the last shard that is done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from gfield.build import build_store
+from gfield.files import temporary_name
+from gfield.frame import BadFrame, Frame
+from gfield.sources.nyuv2 import NyuV2, open_nyuv2
+
+
+@dataclass(frozen=True, eq=False)
+class Clocked(NyuV2):
+    """The same source, which leaves a file in ``log`` for each range of frames that it is asked for."""
+
+    log: Path = Path()
+
+    def read(self, start: int, stop: int, arrays: frozenset[str]) -> Iterator[Frame | BadFrame]:
+        """As `NyuV2.read`."""
+        # The monotonic clock is one for all processes of a machine.
+        temporary_name(self.log).write_text(repr(time.monotonic()))
+        yield from super().read(start, stop, arrays)
+
+
+def build(mat: Path, store: Path, workers: int | None) -> dict[str, float]:
+    """Build, and tell how long it took."""
+    started = time.perf_counter()
+    source = open_nyuv2(mat)
+    if workers is None:
+        build_store(source, store)
+        return {"seconds": time.perf_counter() - started}
+    with tempfile.TemporaryDirectory() as log:
+        values = {field.name: getattr(source, field.name) for field in fields(NyuV2)}
+        done = [0.0]
+        build_store(
+            Clocked(**values, log=Path(log)),
+            store,
+            workers=workers,
+            on_frames=lambda _frames: done.append(time.monotonic()),
+        )
+        seconds = time.perf_counter() - started
+        first = min(float(file.read_text()) for file in Path(log).iterdir())
+        return {"seconds": seconds, "tasks": max(done) - first}
+
+
+if __name__ == "__main__":
+    wanted = int(sys.argv[3]) if len(sys.argv) > 3 else None
+    print(json.dumps(build(Path(sys.argv[1]), Path(sys.argv[2]), wanted)))
