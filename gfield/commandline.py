@@ -18,6 +18,9 @@ class Commands(click.Group):
             # The reader of a pipe, such as `head`, has gone: there is nobody left to tell.
             sys.stderr.close()
             ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(130)
         except OSError as error:
             where = f"{error.filename}: " if error.filename is not None else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error

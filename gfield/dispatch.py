@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -71,13 +72,15 @@ def run_on_cluster(
     The job travels once, as the result of a task, so that the scheduler can make it again when the worker that
     holds it dies. Tasks are idempotent: one that ran on a dead worker runs again and finds its work done.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     shared = client.submit(_itself, job, pure=False)
     futures = [client.submit(partial(_swapped, task), item, shared, pure=False, retries=2) for item in items]
     try:
         for future in as_completed(futures):
             on_done(future.result())
+    except KilledWorker as error:
+        raise ClusterError(f"workers died again and again at the same task, for want of memory? ({error})") from error
     finally:
         client.cancel(futures)
 
@@ -95,20 +98,38 @@ def local_cluster(workers: int) -> Iterator[Any]:
     """A client of ``workers`` new processes on this machine, one thread each, that end with the block."""
     from distributed import Client, LocalCluster
 
-    # Tasks stream their frames and hold a few megabytes, so Dask's own memory limits would only get in the way.
-    with (
-        dask.config.set({"distributed.worker.daemon": True}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with ExitStack() as stack:
+        with _processes_ignore_interrupts():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    # Tasks stream their frames and hold a few megabytes: Dask's own limits would only get in the way.
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            client = stack.enter_context(Client(cluster))
         yield client
+
+
+@contextmanager
+def _processes_ignore_interrupts() -> Iterator[None]:
+    """Let the processes that start meanwhile ignore Ctrl-C, which a terminal sends to every process of a command.
+
+    It is this process that acts on it, by ending the others; they would only print a traceback each. What is
+    ignored is inherited, so Ctrl-C is without effect here too until the processes have started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

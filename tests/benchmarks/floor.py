@@ -26,7 +26,6 @@ import numpy as np
 
 from gfield.build import make_spec
 from gfield.frame import BadFrame
-from gfield.framebytes import FrameBytes
 from gfield.levels import area_resize
 from gfield.quads import part_of
 from gfield.shard_task import FrameLayers
@@ -61,7 +60,7 @@ class Prepared:
     """The input of every stage for the distinct frames, computed beforehand."""
 
     def __init__(self, source: NyuV2, spec: StoreSpec, distinct: int) -> None:
-        self.sets: dict[str, FrameBytes] = {name: source.sets[name] for name in VARIABLES}
+        self.sets = {name: source.sets[name] for name in VARIABLES}
         self.specs: list[ArraySpec] = list(spec.array_specs().values())
         self.stored: dict[str, list[bytes]] = {name: [] for name in VARIABLES}
         self.inflated: dict[str, list[Any]] = {name: [] for name in VARIABLES}
@@ -74,7 +73,7 @@ class Prepared:
             with frames.path.open("rb") as file:
                 places = list(zip(frames.sizes.ravel().tolist(), frames.offsets.ravel().tolist(), strict=True))
                 self.stored[name] = [os.pread(file.fileno(), *place) for place in places[:distinct]]
-            self.inflated[name] = [frame.copy() for frame in _frames(frames, distinct)]
+            self.inflated[name] = [np.array(frame) for frame in frames.read_frames(0, distinct)]
         layers = FrameLayers(spec, self.specs)
         for frame in source.read(0, distinct, frozenset(VARIABLES)):
             assert not isinstance(frame, BadFrame)
@@ -85,10 +84,6 @@ class Prepared:
 
     def __len__(self) -> int:
         return len(self.arrays)
-
-
-def _frames(frames: FrameBytes, stop: int) -> Any:
-    return frames.read_frames(0, stop)
 
 
 def _grey_levels(spec: StoreSpec, rgb_HWC: Any) -> list[Any]:
