@@ -264,6 +264,15 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(nyu_mat, source, buil
     assert [path.name for path in tmp_path.iterdir()] == ["nyu.zarr"]
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal, even where a shell that started the tests in the background lets them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_what_is_done_and_says_so(nyu_mat, source, built, tmp_path):
     target = tmp_path / "nyu.zarr"
     staging = Staging(target, make_spec(source, frames_per_shard=2))

@@ -116,13 +116,15 @@ def test_frames_are_contiguous_and_native(tmp_path: Path, options: dict[str, Any
 @pytest.mark.parametrize("userblock", [0, 512])
 @pytest.mark.parametrize("chunks", [None, (1, 6, 7)])
 def test_offsets_count_the_user_block(tmp_path: Path, userblock: int, chunks: tuple[int, ...] | None) -> None:
-    """Settles HDF5 issue 3003 for the HDF5 at hand: offsets as reported are offsets in the file."""
+    """Settles HDF5 issue 3003: whichever way the HDF5 at hand reports them, ours are offsets in the file."""
     data = some_frames((3, 6, 7))
     path = write(tmp_path / "a.h5", data, userblock, chunks=chunks)
     with h5py.File(path) as file:
         reported = file["x"].id.get_chunk_info(0).byte_offset if chunks else file["x"].id.get_offset()
-    assert path.read_bytes().find(data[0].tobytes()) == reported
-    assert described(path).offsets.flat[0] == reported
+    true = path.read_bytes().find(data[0].tobytes())
+    old_hdf5 = h5py.version.hdf5_version_tuple < (1, 14, 4)
+    assert reported == (true - userblock if chunks and old_hdf5 else true)
+    assert described(path).offsets.flat[0] == true
 
 
 def test_offsets_without_the_user_block_are_put_right(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import gfield.dispatch
+import gfield.hierarchy  # noqa: F401
 from gfield.build import build_store
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Frame

@@ -1,0 +1,5 @@
+"""`python tests/benchmarks` is `python tests/benchmarks/run.py`."""
+
+from run import main
+
+main()

@@ -1,0 +1,287 @@
+"""The experiments, one function a figure: each runs its contenders in turns and gives back lines for the table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codec_table import codec_table
+from inputs import Seed, tile_mat
+from measure import (
+    Figure,
+    Line,
+    gfield_command,
+    interleave,
+    ratios,
+    run_script,
+    tell,
+    time_command,
+    watch_command,
+)
+from store_io import store_io
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure with.
+
+    Attributes
+    ----------
+    seed, folder
+        The frames, and where inputs and outputs go.
+    frames, small_frames, large_frames, all_frames, worker_frames
+        Sizes of the inputs: of the build; of the memory's two builds; of the second run; of the workers.
+    rounds, short_rounds
+        How often builds are timed, and things of a second or less.
+    """
+
+    seed: Seed
+    folder: Path
+    frames: int = 512
+    small_frames: int = 100
+    large_frames: int = 1000
+    all_frames: int = 1449
+    worker_frames: int = 1449
+    rounds: int = 3
+    short_rounds: int = 15
+
+    def mat(self, frames: int) -> Path:
+        """A .mat of so many frames."""
+        return tile_mat(self.seed, self.folder, frames)
+
+    def fresh(self, name: str) -> Path:
+        """A path for an output, free of what an earlier round left."""
+        path = self.folder / name
+        shutil.rmtree(path, ignore_errors=True)
+        os.sync()  # or the next run waits for the last one's bytes to reach the disk
+        return path
+
+
+def build(plan: Plan) -> Figure:
+    """Ours against the plain script, and against the sum of the bare stages."""
+    mat, n = plan.mat(plan.frames), plan.frames
+    whole: dict[str, list[float]] = {"package": [], "plain": []}
+    stages: list[dict[str, float]] = []
+
+    def package() -> float:
+        told = run_script("package_build.py", mat, plan.fresh("store.zarr"))
+        return told["seconds"]
+
+    def command() -> float:
+        whole["package"].append(seconds := _build(mat, plan.fresh("store.zarr")))
+        return seconds
+
+    def plain() -> float:
+        told = run_script("plain_script.py", mat, plan.fresh("plain.zarr"))
+        whole["plain"].append(told["whole"])
+        return told["seconds"]
+
+    def floor() -> float:
+        stages.append(run_script("floor.py", mat, plan.fresh("floor"), str(plan.seed.frames)))
+        return stages[-1]["seconds"]
+
+    times = interleave({"floor": floor, "package": package, "plain script": plain, "command": command}, plan.rounds)
+    tell("plain script, whole shards")
+    sharded = run_script("plain_script.py", mat, plan.fresh("plain.zarr"), "--sharded")["seconds"]
+    for left in ("store.zarr", "plain.zarr", "floor"):
+        plan.fresh(left)
+    ours = times["package"]
+    return Figure(
+        f"Build of {n} frames from the .mat to both levels, default codec, all cores of the process",
+        [
+            Line("build_store", "s", ours),
+            Line("plain script", "s", times["plain script"]),
+            Line("plain script with whole shards", "s", [sharded]),
+            Line("floor", "s", times["floor"]),
+            Line("gfield build, whole process", "s", times["command"]),
+            Line("plain script, whole process", "s", whole["plain"]),
+            Line("plain script / build_store", "x", ratios(times["plain script"], ours), (">=", 4.5)),
+            Line("plain / gfield build, whole processes", "x", ratios(whole["plain"], times["command"])),
+            Line("build_store / floor", "x", ratios(ours, times["floor"]), ("<=", 1.3)),
+        ],
+        ["stages of the floor, ms a frame (wall time of all threads together):", _stages_text(stages, n)],
+        {"frames": n, "floor_stages_s": stages},
+    )
+
+
+def _stages_text(stages: Sequence[dict[str, float]], frames: int) -> str:
+    names = [name for name in stages[0] if name not in ("seconds", "whole")]
+    middle = {name: Line(name, "s", [one[name] for one in stages]).median for name in names}
+    return "  " + ", ".join(f"{name} {1000 * value / frames:.2f}" for name, value in middle.items())
+
+
+def _build(mat: Path, store: Path, *options: str) -> float:
+    return time_command([*gfield_command(), "build", "nyu", mat, store, *options])
+
+
+def memory(plan: Plan) -> Figure:
+    """Peak resident memory of the command, few frames against many."""
+    sizes = (plan.small_frames, plan.large_frames)
+    if not Path("/proc/self/status").is_file():
+        return Figure("Memory", [], ["not measured: needs Linux's /proc"])
+
+    def peak(frames: int) -> Callable[[], float]:
+        mat = plan.mat(frames)
+        command = [*gfield_command(), "build", "nyu"]
+        return lambda: watch_command([*command, mat, plan.fresh("store.zarr")]).peak_bytes / MIB
+
+    peaks = interleave({f"memory, {n} frames": peak(n) for n in sizes}, min(2, plan.rounds))
+    few, many = peaks.values()
+    plan.fresh("store.zarr")
+    return Figure(
+        "Peak memory of gfield build, resident in its one process",
+        [
+            Line(f"{sizes[0]} frames", "MiB", few),
+            Line(f"{sizes[1]} frames", "MiB", many, ("<=", 1536)),
+            Line("many / few", "x", ratios(many, few), ("<=", 1.1)),
+        ],
+    )
+
+
+def rerun(plan: Plan) -> Figure:
+    """A second run on a finished store, and a run with other thresholds."""
+    mat, store = plan.mat(plan.all_frames), plan.fresh("finished.zarr")
+    tell(f"building {plan.all_frames} frames")
+    first = _build(mat, store)
+    before = _files(store)
+    written = float(watch_command([*gfield_command(), "build", "nyu", mat, store]).written_bytes)
+    again = interleave({"second run": lambda: _build(mat, store)}, max(5, plan.rounds))["second run"]
+    changed = len(set(before.items()) ^ set(_files(store).items()))
+    plan.fresh("finished.zarr")
+
+    mat, target = plan.mat(plan.frames), plan.folder / "store.zarr"
+    times = interleave(
+        {
+            "full build": lambda: _build(mat, plan.fresh("store.zarr")),
+            "other thresholds": lambda: _build(mat, target, "--low", "40", "--high", "160"),
+        },
+        plan.rounds,
+    )
+    plan.fresh("store.zarr")
+    full, other = times.values()
+    return Figure(
+        "Second runs of gfield build, whole processes",
+        [
+            Line(f"first build of {plan.all_frames} frames", "s", [first]),
+            Line(f"second run, {plan.all_frames} frames", "s", again, ("<=", 2.0)),
+            Line("files changed by the second runs", "", [float(changed)], ("<=", 0)),
+            Line("bytes written by a second run", "", [written], ("<=", 0)),
+            Line(f"full build, {plan.frames} frames", "s", full),
+            Line("other thresholds, same store", "s", other),
+            Line("other thresholds / full build", "x", ratios(other, full), ("<=", 0.5)),
+        ],
+    )
+
+
+def _files(store: Path) -> dict[str, tuple[int, int, int]]:
+    """Inode, size and time of change of all that is in a store and beside it."""
+    found = sorted(store.parent.rglob(f"{store.name}*")) + sorted(store.rglob("*"))
+    return {str(path): ((at := path.lstat()).st_ino, at.st_size, at.st_ctime_ns) for path in found}
+
+
+def workers(plan: Plan) -> Figure:
+    """One local process against two."""
+    mat = plan.mat(plan.worker_frames)
+    tasks: dict[str, list[float]] = {"1": [], "2": []}
+
+    def run(count: str) -> Callable[[], float]:
+        def once() -> float:
+            told = run_script("package_build.py", mat, plan.fresh("store.zarr"), count)
+            tasks[count].append(told["tasks"])
+            return told["seconds"]
+
+        return once
+
+    times = interleave({"1 worker": run("1"), "2 workers": run("2")}, min(3, plan.rounds))
+    plan.fresh("store.zarr")
+    one, two = times.values()
+    return Figure(
+        f"Local workers, {plan.worker_frames} frames",
+        [
+            Line("--workers 1, with the start of the cluster", "s", one),
+            Line("--workers 2, with the start of the cluster", "s", two),
+            Line("1 worker / 2 workers", "x", ratios(one, two), (">=", 1.7)),
+            Line("task phase of 1 worker", "s", tasks["1"]),
+            Line("task phase of 2 workers", "s", tasks["2"]),
+            Line("task phases, 1 worker / 2 workers", "x", ratios(tasks["1"], tasks["2"])),
+        ],
+        ["task phase: from the first frame that a worker asks for to the last shard that is done"],
+    )
+
+
+def start(plan: Plan) -> Figure:
+    """What starting costs, against the imports that cannot be avoided."""
+
+    def python(code: str) -> Callable[[], float]:
+        return lambda: time_command([sys.executable, "-c", code])
+
+    runs = {
+        "gfield --help": lambda: time_command([*gfield_command(), "--help"]),
+        "import click": python("import click"),
+        "import gfield": python("import gfield"),
+        "import numpy, zarr": python("import numpy, zarr"),
+        "from gfield import open_store": python("from gfield import open_store"),
+    }
+    for run in runs.values():
+        run()  # writes the .pyc files
+    times = {name: [1000 * s for s in seconds] for name, seconds in interleave(runs, plan.short_rounds).items()}
+    more = [a - b for a, b in zip(times["gfield --help"], times["import click"], strict=True)]
+    return Figure(
+        "Start, whole processes",
+        [
+            *(Line(name, "ms", values) for name, values in times.items()),
+            Line("gfield --help less import click", "ms", more, ("<=", 150)),
+            Line(
+                "import gfield / import numpy, zarr",
+                "x",
+                ratios(times["import gfield"], times["import numpy, zarr"]),
+                ("<=", 1.0),
+            ),
+            Line(
+                "open_store / import numpy, zarr",
+                "x",
+                ratios(times["from gfield import open_store"], times["import numpy, zarr"]),
+                ("<=", 1.0),
+            ),
+        ],
+    )
+
+
+def codecs(plan: Plan) -> Figure:
+    """Size and speed of every codec that was considered."""
+    frames = min(plan.seed.frames, plan.frames)
+    text, rows = codec_table(plan.mat(frames), frames, tell)
+    return Figure(
+        f"Codecs, {frames} distinct frames at 640x480, one thread, checksummed; medians",
+        [],
+        text,
+        {"codecs": rows},
+    )
+
+
+def shards(plan: Plan) -> Figure:
+    """Our own shard code against the libraries that could do it instead."""
+    frames = min(plan.seed.frames, 32)
+    times = store_io(plan.mat(frames), plan.folder, frames, plan.short_rounds)
+    return Figure(
+        f"One shard of {frames} frames of RGB at 640x480, codec lz4, one thread",
+        [Line(f"{name}, a frame", "ms", values) for name, values in times.items()],
+        ["this package's writing includes fsync, a hash, and frame after frame instead of all from memory"],
+    )
+
+
+FIGURES: dict[str, Callable[[Plan], Figure]] = {
+    "build": build,
+    "memory": memory,
+    "rerun": rerun,
+    "workers": workers,
+    "start": start,
+    "codecs": codecs,
+    "shards": shards,
+}
