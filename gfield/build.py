@@ -211,7 +211,8 @@ def build_store(
         _keep_inputs(staging.records, staging.scratch, current.attributes["source_files"])
     for other in others if not overwrite else ():
         adopt_staging(staging, other)
-    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error)
+    kept = frozenset(entry.fingerprint for entry in current.files.values()) if current is not None else frozenset()
+    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, kept)
     items: list[Any] = [_INPUTS, *range(spec.shards)]
     if part is not None:
         items = items[part[0] - 1 :: part[1]]

@@ -40,6 +40,9 @@ class Job:
         Folders for shards, for records, and for files that are not finished; on one file system.
     on_error
         Whether a frame that cannot be read stops the build, or is left empty and listed.
+    kept
+        Fingerprints of the arrays that were taken over from a finished store. Their shards are told by size, as in
+        any finished store; `gfield verify` is what reads them.
     """
 
     source: Source
@@ -48,6 +51,7 @@ class Job:
     records: Path
     scratch: Path
     on_error: OnError = "stop"
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
     in_place = {
         spec.shard_path(shard): entry
         for spec in specs.values()
-        if (entry := record.files.get(spec.shard_path(shard))) and _is_whole(job.store, spec, shard, entry)
+        if (entry := record.files.get(spec.shard_path(shard))) and _is_whole(job, spec, shard, entry)
     }
     todo = [spec for spec in specs.values() if spec.shard_path(shard) not in in_place]
     frames = job.spec.shard_frames(shard)
@@ -143,11 +147,11 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
     return ShardDone(shard, len(frames), sum(entry.size for entry in written.values()), bad)
 
 
-def _is_whole(store: Path, spec: ArraySpec, shard: int, entry: Entry) -> bool:
-    path = store / spec.shard_path(shard)
+def _is_whole(job: Job, spec: ArraySpec, shard: int, entry: Entry) -> bool:
+    path = job.store / spec.shard_path(shard)
     if entry.fingerprint != spec.fingerprint or not path.is_file() or path.stat().st_size != entry.size:
         return False
-    return hash_file(path).blake3 == entry.blake3
+    return spec.fingerprint in job.kept or hash_file(path).blake3 == entry.blake3
 
 
 def _can_use_stored_rgb(todo: Iterable[ArraySpec], stored_rgb: Iterable[ArraySpec]) -> bool:
