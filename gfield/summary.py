@@ -23,7 +23,7 @@ def build_summary(report: BuildReport, source: Source) -> str:
     else:
         rate = report.frames / max(report.seconds, 1e-9)
         lines.append(
-            f"{report.target}: {report.frames} frames in {report.shards} shards, {report.shards_written} written now "
+            f"{report.target}: {report.frames} frames in {_shards(report.shards)}, {report.shards_written} written now "
             f"({readable_bytes(report.bytes_written)}) in {readable_time(report.seconds)}, {rate:.0f} frames/s"
         )
         lines.append(f"read as: {source.reading}")
@@ -52,7 +52,7 @@ def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> Non
     print_table(str(target), ["array", "frame", "type", "raw", "stored, about", ""], rows)
     total = readable_bytes(sum(plan.stored_bytes.values()))
     lines = [
-        f"{plan.frames} frames in {plan.shards} shards of {spec.frames_per_shard} frames, {plan.files} files, "
+        f"{plan.frames} frames in {_shards(plan.shards)} of {spec.frames_per_shard} frames, {plan.files} files, "
         f"about {total} of {readable_bytes(plan.free_bytes)} free",
         f"read as: {source.reading}",
         f"{plan.shards_done} shards are done; "
@@ -79,3 +79,7 @@ def verify_summary(report: VerifyReport, store: Path) -> str:
 
 def _left_out(files: Iterable[LeftOut]) -> list[str]:
     return [f"left out: {left_out.name}: {left_out.reason}" for left_out in files]
+
+
+def _shards(count: int) -> str:
+    return "1 shard" if count == 1 else f"{count} shards"
