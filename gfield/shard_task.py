@@ -187,7 +187,7 @@ def _write_shards(
                 on_frame()
         if bad and job.on_error == "stop":
             return {}, tuple(bad)
-        # Forcing six files to the disk together takes little longer than forcing one.
+        # Side by side, so that a file system may commit them together.
         with ThreadPoolExecutor(len(todo)) as pool:
             finished = list(pool.map(lambda spec: writers[spec.key].finish(), todo))
         entries = {}
