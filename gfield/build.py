@@ -100,7 +100,7 @@ def make_spec(
     source
         The data set.
     levels_WH
-        Levels to store; the source's own size and half of it by default.
+        Levels to store: the source's own size, or that halved up to three times; by default its own and half of it.
     optional
         Arrays on request, of `OPTIONAL_ARRAYS`.
     codec
@@ -122,10 +122,10 @@ def make_spec(
             has = ", ".join(sorted(source.provides & set(OPTIONAL_ARRAYS))) or "none"
             raise BuildError(f"array {name} is not in this {source.kind} input; optional arrays in it: {has}")
     width, height = source.size_WH
-    allowed = [(width, height), (width // 2, height // 2)]
+    allowed = [(width >> halvings, height >> halvings) for halvings in range(4)]
     for level_WH in levels_WH or ():
         if level_WH not in allowed:
-            names = " and ".join(level_name(level) for level in allowed)
+            names = ", ".join(level_name(level) for level in allowed)
             raise BuildError(f"level {level_name(level_WH)} is unknown, {source.kind} has {names}")
     depth = "depth" in source.provides
     native = depth and source.depth_shape_HW not in [(h, w) for w, h in allowed]
@@ -135,7 +135,7 @@ def make_spec(
         frames=len(source.names),
         frames_per_shard=frames_per_shard or default_frames_per_shard(len(source.names), source.frames_per_chunk),
         size_WH=source.size_WH,
-        levels_WH=tuple(sorted(set(levels_WH or allowed), reverse=True)),
+        levels_WH=tuple(sorted(set(levels_WH or allowed[:2]), reverse=True)),
         arrays=tuple(name for name in ARRAY_NAMES if name in wanted),
         depth_shape_HW=source.depth_shape_HW if depth else None,
         valid_region=source.valid_region,

@@ -285,7 +285,7 @@ def test_a_read_only_folder_is_named(nyu_mat, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--level", "100x100"], "level 100x100 is unknown, nyu has 640x480 and 320x240"),
+        (["--level", "100x100"], "level 100x100 is unknown, nyu has 640x480, 320x240, 160x120, 80x60"),
         (["--low", "300"], "low 300 and high 200, wanted low <= high"),
         (["--array", "rgb"], "'rgb' is not one of"),
         (["--part", "3/2"], "the part must be between 1 and 2"),

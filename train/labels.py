@@ -1,0 +1,72 @@
+"""Which training frames may show their depth: subsets by share or number, each inside every larger one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from train.errors import TrainError
+from train.random import generator
+
+
+def parse_labels(text: str) -> float | int:
+    """``"0.01"`` and ``"1%"`` are shares, ``"80"`` is a number of frames, ``"all"`` is everything.
+
+    Raises
+    ------
+    TrainError
+        If it is none of these, or outside its range.
+    """
+    wanted = f"labels {text!r}: wanted a share such as 0.01 or 1%, a number of frames such as 80, or all"
+    try:
+        if text == "all":
+            return 1.0
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+        elif text.isdigit():
+            count = int(text)
+            if count < 1:
+                raise TrainError(wanted)
+            return count
+        else:
+            share = float(text)
+    except ValueError:
+        raise TrainError(wanted) from None
+    if not 0 < share <= 1:
+        raise TrainError(wanted)
+    return share
+
+
+def label_subset(rows_N: npt.NDArray[np.intp], labels: float | int, seed: int) -> npt.NDArray[np.intp]:
+    """The labelled rows of a share or number.
+
+    One order of all rows is drawn from the seed, and a subset is its beginning: 1 % lies inside 3 %, 3 % inside 10 %.
+
+    Parameters
+    ----------
+    rows_N
+        Rows of the training split.
+    labels
+        Share of them (float; at least one frame), or their number (int).
+    seed
+        Another seed, other frames.
+
+    Returns
+    -------
+    ndarray
+        The rows chosen, in rising order.
+
+    Raises
+    ------
+    TrainError
+        If there is no row, or more are wanted than there are.
+    """
+    if not len(rows_N):
+        raise TrainError("no labelled frame: the store's train split is empty")
+    count = labels if isinstance(labels, int) else max(1, round(labels * len(rows_N)))
+    if count > len(rows_N):
+        raise TrainError(f"--labels {count}: the train split has {len(rows_N)} frames")
+    order: npt.NDArray[Any] = generator(seed, "labels").permutation(len(rows_N))
+    return np.sort(rows_N[order[:count]])
