@@ -1,13 +1,242 @@
-"""The commands of `train`."""
+"""The commands of `train`. Everything heavy is imported inside the commands, so that --help is instant."""
 
 from __future__ import annotations
 
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
 
-from gfield.commandline import Commands
+from gfield.commandline import Commands, Level
+
+if TYPE_CHECKING:
+    from train.loop import Outcome
+    from train.session import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_CODES = """
+\b
+Exit codes: 0 done, or saved and stopped by SIGTERM; 1 the input, the run or
+the disk is at fault (one line says what); 2 the command line is; 130
+interrupted by Ctrl-C, saved.
+"""
+ENCODERS = click.Choice(["resnet18", "resnet50", "densenet121", "densenet161"])
+path_type = click.Path(path_type=Path)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    return lambda function: functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function)
+
+
+size_option = click.option("--size", "size_WH", type=Level(), metavar="WxH", help="Level of the store.  [the largest]")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+length_options = _stacked(
+    click.option("--steps", type=click.IntRange(1), help="Length in steps, instead of epochs."),
+    click.option("--warmup", type=click.IntRange(0), default=0, show_default=True, help="Steps of rising rate."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of everything random."),
+)
+machine_options = _stacked(
+    click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True,
+                 help="Micro-batches of a step: the same result in less memory."),
+    device_option,
+    click.option("--precision", type=click.Choice(["auto", "bf16", "float32"]), default="auto", show_default=True,
+                 help="auto: bf16 on CUDA."),
+    click.option("--compile", "compiled", is_flag=True, help="Compile the networks by torch.compile."),
+    click.option("--cache", type=click.Choice(["auto", "device", "host", "none"]), default="auto", show_default=True,
+                 help="Where decoded frames are kept."),
+    click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads that read.  [by the machine]"),
+    click.option("--save-every", type=click.IntRange(1), metavar="STEPS", help="Checkpoints.  [every 10 minutes]"),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out, or start it."),
+    click.option("--overwrite", is_flag=True, help="Replace the run in --out."),
+)  # fmt: skip
+
+
+@click.group(
+    cls=Commands,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="gfield", message="train %(version)s")
 def train() -> None:
-    """Train on gradient-field stores."""
+    """Pre-train encoders on gradient-field stores, fine-tune them to depth, evaluate, predict, export."""
+
+
+@train.command(short_help="Pre-train an encoder by momentum contrast.")
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=path_type)
+@click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
+@click.option("--method", type=click.Choice(["gradient-moco", "moco"]), default="gradient-moco", show_default=True,
+              help="Keys are gradient fields, or other views of the pictures.")
+@click.option("--encoder", type=ENCODERS, default="resnet50", show_default=True)
+@size_option
+@click.option("--init", default="random", show_default=True, help="random, imagenet, or the folder of a run.")
+@click.option("--weights", type=path_type, help="File of ImageNet's weights.  [torchvision's cache]")
+@click.option("--batch", type=click.IntRange(1), help="Over all processes.  [64; DenseNet 16]")
+@click.option("--epochs", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--lr", "rate", type=float, default=0.015, show_default=True, help="Learning rate of SGD.")
+@click.option("--schedule", type=click.Choice(["cosine", "step", "constant"]), default="cosine", show_default=True)
+@length_options
+@click.option("--queue", type=click.IntRange(1), help="Keys.  [the most that fit the data, at most 65536]")
+@click.option("--temperature", type=float, default=0.07, show_default=True)
+@click.option("--momentum", type=float, default=0.999, show_default=True, help="Of the key encoder's average.")
+@click.option("--dim", type=click.IntRange(1), default=256, show_default=True, help="Of the contrasted vectors.")
+@click.option("--head", type=click.Choice(["mlp", "linear", "grmc"]), default="mlp", show_default=True)
+@click.option("--bn-groups", type=click.IntRange(1), help="Of a micro-batch.  [8 samples or more each]")
+@click.option("--jitter", type=click.FloatRange(0, 1), help="Colour jitter of queries.  [0; moco 0.4]")
+@machine_options
+def pretrain(stores: tuple[Path, ...], batch: int | None, encoder: str, **options: Any) -> None:
+    """Pre-train an encoder on STOREs: each picture is to find its gradient field among a queue of others.
+
+    Frames of the splits train and unlabeled are used. On several cards: torchrun --nproc-per-node N -m cli.train
+    is not needed, use `torchrun --nproc-per-node N $(which train) pretrain ...`.
+    """
+    from train.pretrain import BATCHES
+    from train.pretrain import pretrain as run
+
+    settings = _settings(options, batch or BATCHES[encoder])
+    _finish(run(stores, settings, encoder=encoder, say=_say, **options), settings, _after_pretraining)
+
+
+@train.command(short_help="Train a depth network on the labelled frames of a store.")
+@click.argument("store", type=path_type)
+@click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
+@click.option("--init", required=True, metavar="RUN|imagenet|random", help="Where the encoder starts.")
+@click.option("--network", type=click.Choice(["densedepth", "fcrn"]), default="densedepth", show_default=True)
+@click.option("--encoder", type=ENCODERS, help="[densenet161; fcrn resnet50]")
+@click.option("--weights", type=path_type, help="File of ImageNet's weights.  [torchvision's cache]")
+@size_option
+@click.option("--labels", default="all", show_default=True, help="Share (0.01, 1%) or number of labelled frames.")
+@click.option("--label-seed", type=int, default=0, show_default=True, help="Which frames those are.")
+@click.option("--loss", type=click.Choice(["densedepth", "l1", "berhu"]), help="[densedepth; fcrn l1]")
+@click.option("--gradient-weight", type=float, default=0.0, show_default=True, help="Of densedepth's third term.")
+@click.option("--batch", type=click.IntRange(1), help="Over all processes.  [8, or all labelled frames if fewer]")
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--lr", "rate", type=float, default=1e-4, show_default=True, help="Learning rate of Adam.")
+@click.option("--schedule", type=click.Choice(["cosine", "step", "constant"]), default="constant", show_default=True)
+@length_options
+@machine_options
+def finetune(store: Path, labels: str, batch: int | None, **options: Any) -> None:
+    """Train a depth network on the train split of STORE."""
+    from train.finetune import default_batch
+    from train.finetune import finetune as run
+    from train.labels import parse_labels
+
+    share = parse_labels(labels)
+    settings = _settings(options, batch or default_batch(store, share))
+    _finish(run(store, settings, labels=share, say=_say, **options), settings, _after_finetuning)
+
+
+@train.command(short_help="Score a fine-tuned run by a named protocol.")
+@click.argument("store", type=path_type)
+@click.argument("run", type=path_type)
+@click.option("--protocol", required=True, metavar="NAME", help="nyu-eigen, nyu-full, make3d-c1, ...: see --list.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_json: bool) -> None:
+    """Score the depth network of RUN on the test split of STORE; the result is kept in RUN/evaluations."""
+    from gfield import console, open_store
+    from train.device import memory_advice, pick_device
+    from train.evaluate import evaluate as score
+    from train.frames import preflight
+    from train.protocols import protocol_named
+    from train.restore import depth_net_of_run
+    from train.runs import write_result
+
+    rule = protocol_named(protocol)
+    opened = open_store(store)
+    preflight([opened])
+    net, meta = depth_net_of_run(run, _say)
+    size = meta["arguments"]["size"]
+    width, height = (int(number) for number in size.split("x"))
+    where = pick_device(device)
+    net.to(where)
+    with console.progress(f"evaluate {store.name}", "pictures") as (start, advance), memory_advice():
+        start(len(opened.rows("test")) if "test" in opened.splits else 0)
+        result = score(net, opened, rule, size_WH=(width, height), batch=batch, device=where, on_frames=advance)
+    path = write_result(run, f"{protocol}-{store.stem}", result.as_dict())
+    click.echo(console.as_json(result.as_dict()) if as_json else f"{result.summary()}\n{path}")
+
+
+@train.command(short_help="Depth of pictures, as PNG, colours and .npy.")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=path_type)
+@click.option("--run", required=True, type=path_type, help="A fine-tuned run.")
+@click.option("--out", type=path_type, help="Folder for the results.  [beside each picture]")
+@click.option("--mirror", is_flag=True, help="Mean with the mirrored picture's depth: a little better, twice as slow.")
+@device_option
+def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool, device: str) -> None:
+    """Predict the depth of each IMAGE: millimetres in a 16-bit PNG, a picture in colours, metres in a .npy file."""
+    from train.device import memory_advice, pick_device
+    from train.image_io import read_image, write_prediction
+    from train.predict import predict_image
+    from train.restore import depth_net_of_run
+
+    net, meta = depth_net_of_run(run, _say)
+    width, height = (int(number) for number in meta["arguments"]["size"].split("x"))
+    where = pick_device(device)
+    net.to(where)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        rgb_HWC = read_image(image)
+        with memory_advice():
+            depth_HW = predict_image(net, rgb_HWC, size_WH=(width, height), device=where, mirror=mirror)
+        written = write_prediction(depth_HW, (out or image.parent) / f"{image.stem}-depth")
+        click.echo(f"{image}: {depth_HW.min():.2f} to {depth_HW.max():.2f} m; {', '.join(map(str, written))}")
+
+
+@train.command(short_help="Hand a run's network to other tools.")
+@click.argument("run", type=path_type)
+@click.option("--to", "target", required=True, type=click.Choice(["torchvision", "timm", "safetensors", "onnx"]))
+@click.option("--out", type=path_type, help="The file to write.  [RUN/export/...]")
+@size_option
+def export(run: Path, target: str, out: Path | None, size_WH: tuple[int, int] | None) -> None:
+    """Write the network of RUN for other tools, and print how far its outputs differ from ours.
+
+    torchvision, timm and safetensors hold the encoder; onnx the depth network, or the encoder of a pre-training.
+    """
+    from train.export import export_run
+
+    exported = export_run(run, target, out, size_WH=size_WH, say=_say)
+    click.echo(f"{exported.path}: largest difference of outputs {exported.difference:.2e}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _settings(options: dict[str, Any], batch: int) -> Settings:
+    from train.session import Settings
+
+    names = set(Settings.__dataclass_fields__) - {"batch"}
+    return Settings(batch=batch, **{name: options.pop(name) for name in sorted(names & set(options))})
+
+
+def _finish(outcome: Outcome, settings: Settings, after: Callable[[Settings], str]) -> None:
+    """Say how a run ended, and exit accordingly."""
+    from gfield.console import readable_time
+
+    rate = outcome.images / outcome.seconds if outcome.seconds else 0.0
+    facts = [f"step {outcome.step} of {outcome.steps}"]
+    if outcome.scalars:
+        facts.append(f"loss {outcome.scalars['loss']:.4f}")
+        facts.append(f"{readable_time(outcome.seconds)}, {rate:.3g} images/s, {outcome.wait_share:.1%} waiting")
+    if outcome.skipped:
+        facts.append(f"{outcome.skipped} steps skipped, loss or gradient not finite")
+    click.echo(f"{settings.out}: {'; '.join(facts)}")
+    if outcome.signal is not None:
+        click.echo(f"Stopped by {signal.Signals(outcome.signal).name} and saved; --resume goes on.", err=True)
+        sys.exit(130 if outcome.signal == signal.SIGINT else 0)
+    click.echo(after(settings))
+
+
+def _after_pretraining(settings: Settings) -> str:
+    return f"next: train finetune STORE --init {settings.out} --out RUN --network ... --encoder ..."
+
+
+def _after_finetuning(settings: Settings) -> str:
+    return f"next: train evaluate STORE {settings.out} --protocol nyu-eigen"

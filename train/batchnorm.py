@@ -1,0 +1,123 @@
+"""Batch-norm whose statistics are those of parts of the batch: one device computes what several would.
+
+MoCo needs it. Where a query's negatives and its key share one set of statistics, these tell the network which key
+belongs to the batch, a shortcut that needs no picture (He et al. 2020, section 3.3, "shuffling BN"). With several
+groups, and keys that are shuffled between them, the statistics that a key sees are not those of its query's group.
+
+Legend: N samples, G groups, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from train.errors import TrainError
+
+
+class SplitBatchNorm2d(nn.BatchNorm2d):
+    """Batch-norm over G groups of samples; group g is ``x[g::G]``. In evaluation it is plain batch-norm.
+
+    The interleaved slices agree with those of ranks and micro-batches: a batch in G groups gives what G ranks give
+    whose samples are ``[rank::G]``. The running statistics take the mean over the groups.
+
+    Groups become channels by a reshape: memory of N C H W in order already holds N/G blocks of G times C channels, so
+    that nothing is copied. Channels-last memory does not, and is copied there and back; the layout is kept.
+    """
+
+    def __init__(self, channels: int, groups: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(channels, eps, momentum)
+        self.groups = groups
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Normalise.
+
+        Raises
+        ------
+        TrainError
+            In training, if the groups do not divide the samples.
+        """
+        if not self.training:
+            return super().forward(x_NCHW)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        (N, C, H, W), G = x_NCHW.shape, self.groups
+        if N % G:
+            raise TrainError(f"{N} samples in batch-norm of {G} groups, wanted a multiple of {G}")
+        channels_last = not x_NCHW.is_contiguous() and x_NCHW.is_contiguous(memory_format=torch.channels_last)
+        mean_GC, var_GC = self.running_mean.repeat(G), self.running_var.repeat(G)
+        y_nGCHW = functional.batch_norm(
+            x_NCHW.reshape(N // G, G * C, H, W),
+            mean_GC,
+            var_GC,
+            self.weight.repeat(G),
+            self.bias.repeat(G),
+            training=True,
+            momentum=self.momentum or 0.0,
+            eps=self.eps,
+        )
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.copy_(mean_GC.view(G, C).mean(0))
+            self.running_var.copy_(var_GC.view(G, C).mean(0))
+        y_NCHW = y_nGCHW.reshape(N, C, H, W)
+        return y_NCHW.contiguous(memory_format=torch.channels_last) if channels_last else y_NCHW
+
+
+def split_batchnorm(module: nn.Module, groups: int) -> nn.Module:
+    """Let every `torch.nn.BatchNorm2d` of a network work in groups.
+
+    Parameters
+    ----------
+    module
+        Changed in place; parameters, buffers and their names stay the very same.
+    groups
+        Number of groups; 1 changes nothing.
+
+    Returns
+    -------
+    Module
+        ``module``, or its replacement if it is a batch-norm itself.
+
+    Raises
+    ------
+    TrainError
+        If there is less than one group.
+    """
+    if groups < 1:
+        raise TrainError(f"batch-norm groups {groups}, wanted 1 or more")
+    if groups == 1:
+        return module
+    if isinstance(module, nn.BatchNorm2d):
+        return _split(module, groups)
+    for name, child in module.named_children():
+        setattr(module, name, split_batchnorm(child, groups))
+    return module
+
+
+def default_bn_groups(batch: int) -> int:
+    """Groups for a batch (of one rank, one micro-batch): as many as divide it, with 8 samples or more, at most 8.
+
+    Fewer samples make the statistics noisy, and few groups make the shuffle weak; a batch below 16 stays whole.
+    """
+    return max((groups for groups in range(1, 9) if batch % groups == 0 and batch // groups >= 8), default=1)
+
+
+def running_statistics(module: nn.Module) -> list[torch.Tensor]:
+    """The running means and variances of a network, in order: what ranks average before a network is used or saved."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+
+
+def _split(norm: nn.BatchNorm2d, groups: int) -> SplitBatchNorm2d:
+    assert norm.affine
+    assert norm.track_running_stats
+    assert norm.momentum is not None, "a cumulative average has no mean over groups"
+    split = SplitBatchNorm2d(norm.num_features, groups, eps=norm.eps, momentum=norm.momentum)
+    # The same objects: an optimizer that has the parameters keeps them, and their device and type stay.
+    split.weight, split.bias = norm.weight, norm.bias
+    split.running_mean, split.running_var = norm.running_mean, norm.running_var
+    split.num_batches_tracked = norm.num_batches_tracked
+    return split.train(norm.training)

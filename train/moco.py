@@ -1,0 +1,307 @@
+"""Momentum contrast between pictures and gradient fields: one file, one paper.
+
+The query is a colour picture, its key the gradient field of the same view (Shim and Kim 2021, arXiv 2011.03207);
+everything else is MoCo (He et al. 2020, arXiv 1911.05722, algorithm 1). With pictures as keys it is MoCo itself.
+
+    moco.update_keys()                                  # theta_k <- m theta_k + (1 - m) theta_q
+    keys_NC = moco.encode_keys(fields, permutation)     # k, without gradient
+    moco(pictures, keys_NC).loss.backward()             # q, and the loss; by DDP where there are ranks
+    optimizer.step()
+    moco.enqueue(keys_NC)                               # after the backward pass, which still needs the old queue
+
+Departures from MoCo, and why:
+
+- The queue starts empty instead of with random unit vectors, and its empty columns do not count. Random columns are
+  negatives that no picture gave, far from all keys, and the first steps would learn to tell noise from pictures.
+  The first step has no negative at all: its loss and its gradients are exactly zero.
+- The key encoder keeps batch-norm statistics of its own. They run over fields while the query's run over pictures, and
+  copying those (as a momentum average of all buffers does) would describe other inputs. In training they do nothing:
+  both encoders normalise by the batch.
+- Pooling, heads, and all behind them are computed in float32, also under autocast.
+
+False negatives. K is at most frames - batch and a multiple of the batch, so at every step of an epoch the queue holds
+fewer batches than the epoch has: no frame of the current batch lies in it *from this epoch*. From the epoch before it
+may: at step t a frame of the batch has, with probability about (K - t * batch) / frames, its own older key among the
+K negatives; half of the samples over an epoch when K is nearly the number of frames. That is one negative of K, but a
+wrong one; a K of 1/8 of the frames makes it rare (1/128 of the samples).
+
+Legend: N samples of this rank, B of all ranks, C dimension of the vectors, K length of the queue, F features,
+h w rows and columns of the last map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from train.batchnorm import split_batchnorm
+from train.errors import TrainError
+from train.random import generator
+from train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from train.encoders import Encoder
+
+
+def _linear(features: int, dim: int) -> nn.Module:
+    return nn.Linear(features, dim)
+
+
+def _mlp(features: int, dim: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, dim))
+
+
+def _grmc(features: int, dim: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(features, dim), nn.ReLU())
+
+
+# MoCo v1's, MoCo v2's, and that of the gradient-field paper's released code.
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": _linear, "mlp": _mlp, "grmc": _grmc}
+
+
+class MoCoOutput(NamedTuple):
+    """What one forward pass gives, all float32 scalars; the loss alone has a gradient.
+
+    Attributes
+    ----------
+    loss
+        InfoNCE, the mean over the samples.
+    accuracy
+        Share of samples whose positive is more alike than every negative (1 while there is none).
+    positive, negative
+        Mean cosine with the positive, and with the negatives (0 while there is none).
+    """
+
+    loss: torch.Tensor
+    accuracy: torch.Tensor
+    positive: torch.Tensor
+    negative: torch.Tensor
+
+
+class MoCo(nn.Module):
+    """Query and key encoder with heads, and the queue of keys.
+
+    The state dict holds all that training needs: ``encoder_q``, ``head_q``, ``encoder_k``, ``head_k``, ``queue_CK``
+    and how far the queue is filled. All ranks hold the same queue, bit for bit. Under
+    `torch.nn.parallel.DistributedDataParallel` say ``broadcast_buffers=False``, else it sends the queue each step.
+
+    Parameters
+    ----------
+    encoder_q, encoder_k
+        Two encoders of one kind; the second becomes an exact copy of the first. With ``bn_groups`` above 1 both get
+        split batch-norm.
+    dim
+        C, dimension of the vectors.
+    queue_length
+        K, a multiple of the batch; see `default_queue_length`.
+    batch
+        B, samples of a step, over all ranks and micro-batches.
+    momentum
+        m of the key encoder's average.
+    temperature
+        T of the softmax.
+    head
+        One of `HEADS`.
+    bn_groups
+        Batch-norm groups within one rank's micro-batch; see `train.batchnorm`. With one group, one micro-batch and
+        one rank the shuffle does nothing, and batch-norm leaks.
+    ranks
+        The processes of the run.
+    seed
+        Draws the head; the global random state stays as it is.
+
+    Attributes
+    ----------
+    queue_CK : float32
+        Unit columns, in global order of the batches, zero where still empty. (A ``grmc`` head may give a vector of
+        zeros, which stays zero.)
+    queue_filled, queue_next : int64
+        Number of columns filled, and the one to be written next; on the device, so that no step waits for it.
+
+    Raises
+    ------
+    TrainError
+        If an option is outside its range, K is no multiple of the batch, or the ranks do not divide the batch.
+    """
+
+    queue_CK: torch.Tensor
+    queue_filled: torch.Tensor
+    queue_next: torch.Tensor
+
+    def __init__(
+        self,
+        encoder_q: Encoder,
+        encoder_k: Encoder,
+        *,
+        dim: int = 128,
+        queue_length: int,
+        batch: int,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        head: str = "mlp",
+        bn_groups: int = 1,
+        ranks: Ranks,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        _check(dim, queue_length, batch, momentum, temperature, head, ranks)
+        self.momentum = momentum
+        self.temperature = temperature
+        self.batch = batch
+        self.ranks = ranks
+        self.encoder_q = split_batchnorm(encoder_q, bn_groups)
+        self.encoder_k = split_batchnorm(encoder_k, bn_groups)
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which would also seed the CUDA devices.
+            torch.default_generator.manual_seed(int(generator(seed, "head").integers(2**62)))
+            self.head_q = HEADS[head](encoder_q.features, dim)
+            self.head_k = HEADS[head](encoder_k.features, dim)
+        self.encoder_k.load_state_dict(self.encoder_q.state_dict())
+        self.head_k.load_state_dict(self.head_q.state_dict())
+        for part in (self.encoder_k, self.head_k):
+            part.requires_grad_(False)
+        self.register_buffer("queue_CK", torch.zeros(dim, queue_length))
+        self.register_buffer("queue_filled", torch.tensor(0))
+        self.register_buffer("queue_next", torch.tensor(0))
+
+    def forward(self, query_N3HW: torch.Tensor, keys_NC: torch.Tensor) -> MoCoOutput:
+        """Contrast queries with their keys and the queue.
+
+        Parameters
+        ----------
+        query_N3HW
+            Pictures in [0, 1], this rank's, or a micro-batch of them.
+        keys_NC
+            The same samples' keys from `encode_keys`.
+        """
+        q_NC = _vectors(self.encoder_q, self.head_q, query_N3HW)  # N C
+        with torch.autocast(q_NC.device.type, enabled=False):
+            positive_N1 = (q_NC * keys_NC).sum(1, keepdim=True)  # N 1
+            negative_NK = q_NC @ self.queue_CK  # N K
+            empty_K = torch.arange(negative_NK.shape[1], device=q_NC.device) >= self.queue_filled  # K
+            logits = torch.cat([positive_N1, negative_NK.masked_fill(empty_K, -torch.inf)], 1)  # N 1+K
+            logits = logits / self.temperature
+            labels_N = torch.zeros(len(logits), dtype=torch.long, device=logits.device)  # N: the first is the positive
+            loss = functional.cross_entropy(logits, labels_N)
+        with torch.no_grad():
+            accuracy = (logits[:, 0] > logits[:, 1:].amax(1)).float().mean()
+            # Empty columns are zero and add nothing to the sum.
+            negative = negative_NK.sum() / (self.queue_filled.clamp(min=1) * len(logits))
+        return MoCoOutput(loss, accuracy, positive_N1.detach().mean(), negative)
+
+    @torch.no_grad()
+    def encode_keys(
+        self, images_N3HW: torch.Tensor, permutation_B: torch.Tensor, micro_batches: int = 1
+    ) -> torch.Tensor:
+        """The keys of this rank's samples, computed in the company of others (shuffling BN).
+
+        All ranks' images are put into the order of the permutation, dealt out to ranks, micro-batches and batch-norm
+        groups, and the vectors are put back. Any division of the batch into as many parts gives the same keys.
+
+        Parameters
+        ----------
+        images_N3HW
+            Gradient fields in [0, 1], repeated to 3 channels, of this rank's part of the batch.
+        permutation_B
+            Permutation of the global batch, int64, the same on all ranks, on the images' device.
+        micro_batches
+            Parts to compute one after the other.
+
+        Returns
+        -------
+        Tensor
+            Unit vectors, float32, in the order of ``images_N3HW``.
+
+        Raises
+        ------
+        TrainError
+            If the micro-batches do not divide the samples.
+        """
+        ranks, samples = self.ranks, len(images_N3HW)
+        if samples % micro_batches:
+            raise TrainError(f"{samples} samples of a rank in {micro_batches} micro-batches, wanted a multiple")
+        assert len(permutation_B) == samples * ranks.world == self.batch
+        images_B3HW = ranks.gather_interleaved(images_N3HW)  # B 3 H W
+        mine_N = permutation_B[ranks.rank :: ranks.world]  # N
+        shuffled_NC = torch.empty(samples, len(self.queue_CK), device=images_N3HW.device)  # N C
+        for part in range(micro_batches):
+            images_n3HW = images_B3HW[mine_N[part::micro_batches]]
+            shuffled_NC[part::micro_batches] = _vectors(self.encoder_k, self.head_k, images_n3HW)
+        shuffled_BC = ranks.gather_interleaved(shuffled_NC)  # B C
+        keys_BC = torch.empty_like(shuffled_BC)
+        keys_BC[permutation_B] = shuffled_BC  # B C, as they came
+        return keys_BC[ranks.rank :: ranks.world].contiguous()  # N C
+
+    @torch.no_grad()
+    def update_keys(self) -> None:
+        """Move the key encoder's parameters towards the query's: theta_k <- m theta_k + (1 - m) theta_q.
+
+        Parameters only: the batch-norm statistics of the two describe different inputs.
+        """
+        for part_q, part_k in ((self.encoder_q, self.encoder_k), (self.head_q, self.head_k)):
+            torch._foreach_lerp_(list(part_k.parameters()), list(part_q.parameters()), 1 - self.momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys_NC: torch.Tensor) -> None:
+        """Write the keys of all ranks over the oldest columns, in global order; once a step, after backward."""
+        keys_BC = self.ranks.gather_interleaved(keys_NC)
+        assert len(keys_BC) == self.batch, f"{len(keys_BC)} keys, wanted the whole batch of {self.batch}"
+        K = self.queue_CK.shape[1]
+        columns_B = self.queue_next + torch.arange(self.batch, device=keys_BC.device)
+        self.queue_CK.index_copy_(1, columns_B, keys_BC.T)
+        self.queue_next.add_(self.batch).remainder_(K)
+        self.queue_filled.add_(self.batch).clamp_(max=K)
+
+
+def default_queue_length(frames: int, batch: int) -> int:
+    """The largest multiple of the batch that is at most 65,536 (the paper's K) and leaves room for one batch.
+
+    Parameters
+    ----------
+    frames
+        Frames of an epoch.
+    batch
+        B, samples of a step over all ranks.
+
+    Raises
+    ------
+    TrainError
+        If the batch is larger than half of the frames.
+    """
+    length = min(65536, frames - batch) // batch * batch
+    if length <= 0:
+        raise TrainError(
+            f"batch {batch} of {frames} frames leaves no negatives, wanted a batch of {frames // 2} or less"
+        )
+    return length
+
+
+def _vectors(encoder: nn.Module, head: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
+    map_NFhw = encoder(images_N3HW)[-1]  # N F h w
+    with torch.autocast(map_NFhw.device.type, enabled=False):
+        features_NF = map_NFhw.float().mean((2, 3))  # N F, over the whole map
+        vectors_NC: torch.Tensor = head(features_NF)  # N C
+        # The guard is far below any real length, and far above where a gradient would overflow.
+        return functional.normalize(vectors_NC, dim=1, eps=1e-6)
+
+
+def _check(
+    dim: int, queue_length: int, batch: int, momentum: float, temperature: float, head: str, ranks: Ranks
+) -> None:
+    if head not in HEADS:
+        raise TrainError(f"head {head!r} is unknown, wanted {', '.join(HEADS)}")
+    if dim < 1:
+        raise TrainError(f"dim {dim}, wanted 1 or more")
+    if not 0 <= momentum <= 1:
+        raise TrainError(f"momentum {momentum}, wanted 0 to 1")
+    if not temperature > 0:
+        raise TrainError(f"temperature {temperature}, wanted more than 0")
+    if batch < 1 or batch % ranks.world:
+        raise TrainError(f"batch {batch} on {ranks.world} ranks, wanted a multiple")
+    if queue_length < batch or queue_length % batch:
+        near = max(1, queue_length // batch) * batch
+        raise TrainError(f"queue length {queue_length}, wanted a multiple of the batch of {batch}, such as {near}")

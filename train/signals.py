@@ -1,0 +1,39 @@
+"""A wish to stop, noted by a signal and obeyed between two steps."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any, Self
+
+
+class StopSignals:
+    """While entered, SIGTERM and the first Ctrl-C only set a flag, which the loop reads at every step.
+
+    A second Ctrl-C raises `KeyboardInterrupt` at once.
+
+    Attributes
+    ----------
+    received
+        The signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A shell may have told a background job to ignore Ctrl-C; that stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
