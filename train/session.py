@@ -204,7 +204,13 @@ def _take_folder(
     problem = None
     if ranks.rank == 0:
         try:
-            run = create_run(settings.out, dict(meta), resume=settings.resume, overwrite=settings.overwrite)
+            run = create_run(
+                settings.out,
+                meta,
+                resume=settings.resume,
+                overwrite=settings.overwrite,
+                may_differ=FREE_ARGUMENTS,
+            )
             open_things.enter_context(run)
         except (TrainError, OSError) as error:
             problem = str(error)
