@@ -1,6 +1,6 @@
-"""The state of a run on disk: written whole or not at all, checked byte for byte before anything looks inside.
+"""The state of a run on disk: written whole or not at all, and checked byte for byte before it is loaded.
 
-RUN/checkpoints/step-000000123/state.pt      tensors and numbers, by `torch.save`
+RUN/checkpoints/step-000000123/state.pt      tensors and numbers
                                meta.json     readable: the step, size and hash of state.pt, what the run says of itself
 
 A checkpoint is published by a rename, so a kill leaves the one before it. What a kill does leave behind ends in
@@ -14,22 +14,23 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BytesIO
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import torch
 from blake3 import blake3
 
 from train.errors import TrainError
 from train.files import TEMPORARY, remove, sync_folder, temporary_name
+from train.state_file import DamagedError, first_line, parse_state, plain_state, write_state
 
+CHECKPOINTS = "checkpoints"
 _FORMAT = 1
-_FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d{9,18})(\.old)?")
-_ZIP = b"PK\x03\x04"
-_META_LIMIT = 64 << 20  # bytes; more than any readable meta.json
+_META_LIMIT = 64 << 20  # bytes; no readable meta.json is larger
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Checkpoint:
     step
         Optimizer steps that were done.
     state
-        What was saved, with plain dicts for ordered ones, and tensors where `load_checkpoint` was asked to put them.
+        What was saved; ordered dicts have become plain ones.
     meta
         What the run said of itself.
     """
@@ -54,15 +55,11 @@ class Checkpoint:
     meta: dict[str, Any] = field(repr=False)
 
 
-class _DamagedError(Exception):
-    """Why a folder is no whole checkpoint: the file, what was seen and what was wanted."""
-
-
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], meta: dict[str, Any], keep: int = 2) -> Path:
     """Save the state of a run after ``step`` optimizer steps.
 
-    Checkpoints of later steps are removed as well as old ones: they are what `load_checkpoint` went past because
-    they were damaged, or belong to a continuation that this save has overtaken.
+    Checkpoints of later steps go as well as old ones: `load_checkpoint` went past them because they were damaged,
+    and this save belongs to what was done since.
 
     Parameters
     ----------
@@ -71,10 +68,9 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], meta: dict[str,
     step
         Optimizer steps done.
     state
-        Dicts, lists and tuples of tensors, numbers, texts and None, as far down as one likes. Tensors may be on any
-        device; one that shows a part of a larger storage is saved without the rest.
+        Dicts, lists and tuples of tensors (on any device), numbers, texts and None; see `plain_state`.
     meta
-        Values that JSON has, for people and for `load_checkpoint`.
+        Values that JSON has.
     keep
         Checkpoints that remain, this one included.
 
@@ -86,36 +82,35 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], meta: dict[str,
     Raises
     ------
     TrainError
-        If the disk is full or does not let itself be written; the checkpoints from before are then still there.
+        If the disk is full or refuses; the checkpoints from before are then still there.
     TypeError
-        If the state or ``meta`` holds something else, which `load_checkpoint` would refuse.
+        If ``state`` or ``meta`` holds something else.
     """
     assert 0 <= step < 10**18, step
     assert keep >= 1, keep
-    plain = _plain(state, "state")
-    text = json.dumps(meta, allow_nan=False)
-    folder = run / _FOLDER
+    plain = plain_state(state)
+    plain_meta = json.loads(json.dumps(meta, allow_nan=False))
+    folder = run / CHECKPOINTS
     try:
         folder.mkdir(exist_ok=True)
-        for leftover in folder.glob(f"*{TEMPORARY}"):
-            remove(leftover)
+        sync_folder(run)
+        _remove_leftovers(folder)
         temporary = temporary_name(folder)
         try:
             temporary.mkdir()
-            size, digest = _write_state(temporary / "state.pt", plain)
-            _write_meta(temporary / "meta.json", step, size, digest, json.loads(text))
+            size, digest = write_state(temporary / "state.pt", plain)
+            _write_meta(temporary / "meta.json", _Meta(_FORMAT, step, size, digest, plain_meta))
             sync_folder(temporary)
             path = _publish(temporary, folder / f"step-{step:09d}")
         except BaseException:
-            if temporary.exists():
-                remove(temporary)
+            _remove_leftovers(folder)
             raise
-        _remove_others(folder, step, keep)
     except OSError as error:
+        reason = error.strerror or error
         raise TrainError(
-            f"{folder}: the checkpoint of step {step} was not saved: {error.strerror or error}; "
-            "those saved before are as they were"
+            f"{folder}: step {step} was not saved: {reason}; what was saved before is still there"
         ) from error
+    _remove_others(folder, step, keep)
     return path
 
 
@@ -127,9 +122,9 @@ def load_checkpoint(run: Path, *, say: Callable[[str], None], device: torch.devi
     run
         Folder of the run.
     say
-        Is told, in one line each, which newer checkpoints are damaged, and which one is taken instead.
+        Is told, a line each, which newer checkpoints are damaged, and which one is taken instead.
     device
-        Where its tensors go. Until then the file is in memory once more than its tensors.
+        Where the tensors go. While they are loaded, the file is in memory beside them.
 
     Returns
     -------
@@ -141,19 +136,19 @@ def load_checkpoint(run: Path, *, say: Callable[[str], None], device: torch.devi
     TrainError
         If it has some, and all are damaged.
     """
-    reasons = []
-    for path in reversed(_checkpoints(run / _FOLDER)):
+    damages = []
+    for path in reversed(_checkpoints(run / CHECKPOINTS)):
         try:
             checkpoint = _read(path, device)
-        except _DamagedError as damage:
+        except DamagedError as damage:
             say(f"{path}: damaged: {damage}")
-            reasons.append(f"{path.name}: {damage}")
+            damages.append(f"{path.name}: {damage}")
             continue
-        if reasons:
-            say(f"{path}: taken instead, {checkpoint.step} steps are done")
+        if damages:
+            say(f"{path}: taken instead, with {checkpoint.step} steps done")
         return checkpoint
-    if reasons:
-        raise TrainError(f"{run}: every checkpoint is damaged: {'; '.join(reasons)}")
+    if damages:
+        raise TrainError(f"{run}: no checkpoint is whole: {'; '.join(damages)}")
     return None
 
 
@@ -179,13 +174,7 @@ def load_module_state(path: Path, *, say: Callable[[str], None]) -> tuple[dict[s
     TrainError
         If there is no whole checkpoint, or it holds no network.
     """
-    if _NAME.fullmatch(path.name):
-        try:
-            checkpoint: Checkpoint | None = _read(path, "cpu")
-        except _DamagedError as damage:
-            raise TrainError(f"{path}: damaged: {damage}") from damage
-    else:
-        checkpoint = load_checkpoint(path, say=say)
+    checkpoint = _load_one(path) if _NAME.fullmatch(path.name) else load_checkpoint(path, say=say)
     if checkpoint is None:
         seen = "has no checkpoint yet" if path.is_dir() else "no such folder"
         raise TrainError(f"{path}: {seen}, wanted a run that has saved one, or one of its checkpoints")
@@ -195,90 +184,34 @@ def load_module_state(path: Path, *, say: Callable[[str], None]) -> tuple[dict[s
     return model, checkpoint.meta
 
 
-def _plain(value: Any, place: str) -> Any:
-    """The same with nothing but what `torch.load` takes without running code: exact types, no subclasses of them."""
-    if isinstance(value, torch.Tensor):
-        return _own_storage(value, place)
-    if isinstance(value, dict):
-        for key in value:
-            if type(key) not in (str, int):
-                raise TypeError(f"{place}: key {key!r} is a {type(key).__name__}, wanted str or int")
-        return {key: _plain(item, f"{place}[{key!r}]") for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_plain(item, f"{place}[{index}]") for index, item in enumerate(value))
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(f"{place} is a {type(value).__name__}, wanted tensors, numbers, texts, dicts or lists of them")
+class _Meta(NamedTuple):
+    """meta.json without its digest."""
+
+    format: int
+    step: int
+    size: int
+    blake3: str
+    meta: dict[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """The text with its digest. One content has one text, so that a reader can compare all of it."""
+        content = self._asdict()
+        digest = blake3(json.dumps(content).encode()).hexdigest()
+        return (json.dumps({**content, "digest": digest}, indent=2) + "\n").encode()
 
 
-def _own_storage(value: torch.Tensor, place: str) -> torch.Tensor:
-    """The tensor without a gradient, and without what else lies in its storage: `torch.save` would write all of that."""
-    if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.is_quantized:
-        raise TypeError(f"{place} is a {type(value).__name__} of layout {value.layout}, wanted a plain dense tensor")
-    value = value.detach()
-    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
-
-
-class _HashingFile:
-    """Hashes what `torch.save` writes, from front to end, and keeps the first error for after it.
-
-    An error inside the call would come out as a RuntimeError about positions in a zip file.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = blake3()
-        self._error: OSError | None = None
-        self._size = 0
-
-    def write(self, data: memoryview) -> int:
-        if self._error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._error = error
-            self._hash.update(data)
-        self._size += data.nbytes
-        return data.nbytes
-
-    def flush(self) -> None:
-        """`torch.save` calls it last; `finish` is what flushes."""
-
-    def finish(self) -> tuple[int, str]:
-        """Force the file to the disk; its size in bytes and BLAKE3."""
-        if self._error is not None:
-            raise self._error
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._size, self._hash.hexdigest()
-
-
-def _write_state(path: Path, state: Any) -> tuple[int, str]:
-    # Unbuffered large writes, and no second full disk when the file is closed.
+def _write_meta(path: Path, meta: _Meta) -> None:
     with path.open("xb") as file:
-        hashing = _HashingFile(file)
-        torch.save(state, hashing)
-        return hashing.finish()
-
-
-def _write_meta(path: Path, step: int, size: int, digest: str, meta: dict[str, Any]) -> None:
-    with path.open("xb") as file:
-        file.write(_meta_bytes({"format": _FORMAT, "step": step, "size": size, "blake3": digest, "meta": meta}))
+        file.write(meta.to_bytes())
         file.flush()
         os.fsync(file.fileno())
 
 
-def _meta_bytes(content: dict[str, Any]) -> bytes:
-    """meta.json: the content and its own digest. One content has one text, so a reader can compare them whole."""
-    digest = blake3(json.dumps(content).encode()).hexdigest()
-    return (json.dumps({**content, "digest": digest}, indent=2) + "\n").encode()
-
-
 def _publish(temporary: Path, path: Path) -> Path:
-    """Give a finished checkpoint its name. One of the same step steps aside and stays readable until then."""
+    """Give a finished checkpoint its name. One of the same step stands aside, to be read if we are killed right here."""
     aside = path.with_name(f"{path.name}.old")
-    if path.exists():
-        if aside.exists():
+    if os.path.lexists(path):
+        if os.path.lexists(aside):
             remove(aside)
         path.rename(aside)
     temporary.rename(path)
@@ -291,11 +224,18 @@ def _remove_others(folder: Path, step: int, keep: int) -> None:
     kept = [path for path in found if not path.name.endswith(".old") and _step_of(path) <= step][-keep:]
     for path in found:
         if path not in kept:
-            remove(path)
+            with suppress(OSError):  # it is tried again at the next save, and this one is done
+                remove(path)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(f"*{TEMPORARY}"):
+        with suppress(OSError):
+            remove(leftover)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, oldest first; what stepped aside for one of the same step comes before that."""
+    """The checkpoints of a folder, oldest first; what stepped aside comes before the one of the same step."""
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: (_step_of(path), not path.name.endswith(".old")))
 
@@ -306,65 +246,63 @@ def _step_of(path: Path) -> int:
     return int(match[1])
 
 
-def _read(path: Path, device: torch.device | str) -> Checkpoint:
-    """Read and check a checkpoint: `torch.load` sees bytes whose hash is right, from memory that nobody else writes."""
-    content = _read_meta(path)
-    if content["step"] != _step_of(path):
-        raise _DamagedError(f"meta.json is of step {content['step']}, wanted {_step_of(path)}")
-    data = _read_file(path, "state.pt", content["size"])
-    if len(data) != content["size"]:
-        raise _DamagedError(f"state.pt has {len(data)} bytes, wanted {content['size']}")
-    digest = blake3(data).hexdigest()
-    if digest != content["blake3"]:
-        raise _DamagedError(f"state.pt has BLAKE3 {digest[:16]}…, wanted {content['blake3'][:16]}…")
-    # Older formats of torch.save, a tar among them, have no business here.
-    if not data.startswith(_ZIP):
-        raise _DamagedError("state.pt is no file that torch.save wrote")
+def _load_one(path: Path) -> Checkpoint:
     try:
-        state = torch.load(BytesIO(data), map_location=device, weights_only=True)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        # Its hash is right, so somebody wrote it on purpose: torch says in many ways that it holds more than weights.
-        raise _DamagedError(f"state.pt holds what is not loaded: {_first_line(error)}") from error
-    if not isinstance(state, dict):
-        raise _DamagedError(f"state.pt holds a {type(state).__name__}, wanted a dict")
-    return Checkpoint(path, content["step"], state, content["meta"])
+        return _read(path, "cpu")
+    except DamagedError as damage:
+        raise TrainError(f"{path}: damaged: {damage}") from damage
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    data = _read_file(path, "meta.json", _META_LIMIT)
+def _read(path: Path, device: torch.device | str) -> Checkpoint:
+    meta = _read_meta(path)
+    if meta.step != _step_of(path):
+        raise DamagedError(f"meta.json is of step {meta.step}, wanted {_step_of(path)}")
+    data = _read_file(path, "state.pt", meta.size)
+    try:
+        state = parse_state(data, meta.blake3, device)
+    except DamagedError as damage:
+        raise DamagedError(f"state.pt: {damage}") from damage
+    return Checkpoint(path, meta.step, state, meta.meta)
+
+
+def _read_meta(path: Path) -> _Meta:
+    data = _read_file(path, "meta.json")
     try:
         content = json.loads(data)
-        digest = content.pop("digest")
-        whole = _meta_bytes(content) == data
+        digest = str(content.pop("digest"))
+        meta = _Meta(**content)
+        whole = meta.to_bytes() == data and [type(value) for value in meta] == [int, int, int, str, dict]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _DamagedError(f"meta.json is not readable: {_first_line(error)}") from error
+        raise DamagedError(f"meta.json is not readable: {first_line(error)}") from error
     if not whole:
-        raise _DamagedError(f"meta.json does not match its digest {str(digest)[:16]}…")
-    if content.get("format") != _FORMAT:
-        raise _DamagedError(f"meta.json is of format {content.get('format')}, wanted {_FORMAT}")
-    return dict(content)
+        raise DamagedError(f"meta.json does not match its digest {digest[:16]}…")
+    if meta.format != _FORMAT:
+        raise DamagedError(f"meta.json is of format {meta.format}, wanted {_FORMAT}")
+    return meta
 
 
-def _read_file(path: Path, name: str, limit: int) -> bytes:
-    """The bytes of a file of a checkpoint, one more than ``limit`` at most; links are not followed out of the run."""
+def _read_file(path: Path, name: str, size: int | None = None) -> bytes:
+    """All bytes of a file of a checkpoint, once its size is found right; no link is followed out of the run."""
+    if path.is_symlink() or (path / name).is_symlink():
+        raise DamagedError(f"{name}: a link leads there, wanted a file")
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            # Not to wait for the other end of a pipe that somebody put there.
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            with open(name, "rb", opener=partial(_open_inside, folder)) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise DamagedError(f"{name} is no file")
+                if size is None and status.st_size > _META_LIMIT:
+                    raise DamagedError(f"{name} has {status.st_size} bytes, wanted {_META_LIMIT} at most")
+                if size is not None and status.st_size != size:
+                    raise DamagedError(f"{name} has {status.st_size} bytes, wanted {size}")
+                return file.read()
         finally:
             os.close(folder)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _DamagedError(f"{name} is no regular file")
-            return file.read(limit + 1)
     except OSError as error:
-        where = name if (path / name).is_symlink() else f"{name}: {error.strerror}"
-        link = " is a link, wanted a file" if (path / name).is_symlink() else ""
-        raise _DamagedError(f"{where}{link}") from error
+        raise DamagedError(f"{name}: {error.strerror}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip()[:200]
+def _open_inside(folder: int, name: str, flags: int) -> int:
+    """Whoever swaps in a link at the last moment gets an error, and a pipe that nobody writes does not hold us."""
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)

@@ -1,124 +1,172 @@
-"""Random colours of pictures, batched on the device. Only queries get them: a field or a depth has no colour.
+"""Random changes of colour, each sample its own, on the device. Pictures only: fields and depths have no colour.
 
-Operations come in this order: brightness, contrast, saturation, hue, grey, order of channels. Factors follow
-torchvision's ColorJitter; every result is held in [0, 1].
+The order is fixed: brightness, contrast, saturation, hue, grey, swap of channels. (torchvision's ``ColorJitter``, whose
+single steps these are, shuffles the first four.)
 
-Legend: N samples, H W rows and columns.
+Legend: N samples, H W rows and columns, channels red, green, blue.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-# ITU-R 601-2 luma, as in torchvision.
-_LUMA = (0.2989, 0.587, 0.114)
+from train.errors import TrainError
+from train.views import Index
+
+Float = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Colours:
-    """Parameters of N samples; neutral are factors of 1, a hue of 0, no grey, and the order 0, 1, 2."""
+    """The changes of N samples.
 
-    brightness_N: npt.NDArray[np.float32]
-    contrast_N: npt.NDArray[np.float32]
-    saturation_N: npt.NDArray[np.float32]
-    hue_N: npt.NDArray[np.float32]
+    Attributes
+    ----------
+    brightness_N, contrast_N, saturation_N
+        float32 factors; 1 changes nothing.
+    hue_N
+        float32 turns of the colour circle; 0 changes nothing.
+    grey_N
+        bool: whether the luminance takes the place of the colours.
+    swap_N3
+        int64: which channel each channel becomes.
+    """
+
+    brightness_N: Float
+    contrast_N: Float
+    saturation_N: Float
+    hue_N: Float
     grey_N: npt.NDArray[np.bool_]
-    order_N3: npt.NDArray[np.int64]
+    swap_N3: npt.NDArray[np.int64]
 
-    def take(self, chosen: slice) -> Colours:
-        """The parameters of some samples."""
-        return Colours(**{name: values[chosen] for name, values in vars(self).items()})
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.grey_N)
+
+    def take(self, index: Index) -> Colours:
+        """The changes of some samples."""
+        return Colours(
+            self.brightness_N[index],
+            self.contrast_N[index],
+            self.saturation_N[index],
+            self.hue_N[index],
+            self.grey_N[index],
+            self.swap_N3[index],
+        )
 
 
 def draw_colours(
     rng: np.random.Generator, count: int, *, jitter: float = 0.0, grey: float = 0.0, swap: float = 0.0
 ) -> Colours:
-    """Draw colours.
+    """Random changes of colour. Each sample uses up the same number of random numbers, whatever the parameters.
 
     Parameters
     ----------
-    rng, count
-        Source of the numbers, and how many samples.
+    rng
+        Where the random numbers come from.
+    count
+        Number of samples.
     jitter
-        Brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter; the hue turns by up to a
-        quarter of jitter, in full turns (0.4 is MoCo's ColorJitter(0.4, 0.4, 0.4, 0.1)).
+        Brightness, contrast and saturation get factors within 1 - jitter to 1 + jitter, the hue turns by up to
+        jitter / 4 either way. MoCo v2 has 0.4 (and 0.1 for the hue).
     grey
-        Probability of a grey picture.
+        Probability of grey.
     swap
-        Probability of a random order of channels, which may be the old one.
+        Probability of a random order of the channels, one of six, as in DenseDepth's training.
+
+    Raises
+    ------
+    TrainError
+        If one of them is outside 0 to 1.
     """
-    factors_3N = rng.uniform(max(0.0, 1 - jitter), 1 + jitter, (3, count)).astype(np.float32)
+    for name, value in (("jitter", jitter), ("grey", grey), ("swap", swap)):
+        if not 0 <= value <= 1:
+            raise TrainError(f"{name} of colours is {value:g}, wanted 0 to 1")
+    factors_3N = rng.uniform(1 - jitter, 1 + jitter, (3, count)).astype(np.float32)
     hue_N = rng.uniform(-jitter / 4, jitter / 4, count).astype(np.float32)
-    grey_N, swap_N = rng.random(count) < grey, rng.random(count) < swap
-    order_N3 = rng.random((count, 3)).argsort(1)
-    order_N3 = np.where(swap_N[:, None], order_N3, np.arange(3))
-    return Colours(factors_3N[0], factors_3N[1], factors_3N[2], hue_N, grey_N, order_N3)
+    grey_N = rng.random(count) < grey
+    same_N3 = np.tile(np.arange(3), (count, 1))
+    swapped_N3 = rng.permuted(same_N3, axis=1)
+    swap_N3 = np.where(rng.random(count)[:, None] < swap, swapped_N3, same_N3)
+    return Colours(*factors_3N, hue_N, grey_N, swap_N3)
 
 
-def coloured(rgb_N3HW: torch.Tensor, colours_N: Colours) -> torch.Tensor:
-    """Pictures in other colours.
+def coloured(rgb_N3HW: torch.Tensor, colours: Colours) -> torch.Tensor:
+    """Change the colours of pictures.
+
+    What a batch does not ask for costs nothing: that is seen on the CPU, without waiting for the device.
 
     Parameters
     ----------
     rgb_N3HW
-        float32 in [0, 1].
-    colours_N
-        One set of parameters a sample; what is neutral for all of them costs nothing.
+        float in [0, 1].
+    colours
+        One change a picture.
 
     Returns
     -------
     Tensor
-        float32 N,3,H,W in [0, 1].
+        (N, 3, H, W) float32 in [0, 1].
     """
-    if (colours_N.brightness_N != 1).any():
-        rgb_N3HW = (rgb_N3HW * _each(colours_N.brightness_N, rgb_N3HW)).clamp(0, 1)
-    if (colours_N.contrast_N != 1).any():
-        mean_N111 = _luma(rgb_N3HW).mean((2, 3), keepdim=True)
-        rgb_N3HW = _blend(rgb_N3HW, mean_N111, colours_N.contrast_N)
-    if (colours_N.saturation_N != 1).any():
-        rgb_N3HW = _blend(rgb_N3HW, _luma(rgb_N3HW), colours_N.saturation_N)
-    if (colours_N.hue_N != 0).any():
-        rgb_N3HW = _turn_hue(rgb_N3HW, _each(colours_N.hue_N, rgb_N3HW))
-    if colours_N.grey_N.any():
-        rgb_N3HW = torch.where(_each(colours_N.grey_N, rgb_N3HW), _luma(rgb_N3HW), rgb_N3HW)
-    if (colours_N.order_N3 != np.arange(3)).any():
-        order_N3 = torch.from_numpy(np.ascontiguousarray(colours_N.order_N3)).to(rgb_N3HW.device, non_blocking=True)
-        rgb_N3HW = rgb_N3HW.gather(1, order_N3[:, :, None, None].expand_as(rgb_N3HW))
+    rgb_N3HW = rgb_N3HW.float()
+    device = rgb_N3HW.device
+    if (colours.brightness_N != 1).any():
+        rgb_N3HW = (rgb_N3HW * _per_sample(colours.brightness_N, device)).clamp(0, 1)
+    if (colours.contrast_N != 1).any():
+        mean_N111 = _luminance(rgb_N3HW).mean(dim=(1, 2, 3), keepdim=True)
+        rgb_N3HW = _away_from(mean_N111, rgb_N3HW, _per_sample(colours.contrast_N, device))
+    if (colours.saturation_N != 1).any():
+        rgb_N3HW = _away_from(_luminance(rgb_N3HW), rgb_N3HW, _per_sample(colours.saturation_N, device))
+    if (colours.hue_N != 0).any():
+        rgb_N3HW = _hue_turned(rgb_N3HW, _per_sample(colours.hue_N, device)[:, 0])
+    if colours.grey_N.any():
+        rgb_N3HW = torch.where(_per_sample(colours.grey_N, device), _luminance(rgb_N3HW), rgb_N3HW)
+    if (colours.swap_N3 != np.arange(3)).any():
+        source_N3 = _to(colours.swap_N3, device)
+        rgb_N3HW = rgb_N3HW[torch.arange(len(colours), device=device)[:, None], source_N3]
     return rgb_N3HW
 
 
-def _each(values_N: npt.NDArray[Any], like_N3HW: torch.Tensor) -> torch.Tensor:
-    """Values as N,1,1,1 on the pictures' device."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values_N)).to(like_N3HW.device, non_blocking=True)
-    return tensor.reshape(-1, 1, 1, 1)
+def _to(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """A small array on the device, by a copy that the CPU does not wait for."""
+    host = torch.from_numpy(np.ascontiguousarray(values))
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
-def _luma(rgb_N3HW: torch.Tensor) -> torch.Tensor:
-    r, g, b = rgb_N3HW.unbind(1)
-    return (_LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b)[:, None]
+def _per_sample(values_N: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    return _to(values_N, device)[:, None, None, None]
 
 
-def _blend(rgb_N3HW: torch.Tensor, other: torch.Tensor, factor_N: npt.NDArray[np.float32]) -> torch.Tensor:
-    """``factor`` of the picture and 1 - ``factor`` of the other."""
-    factor_N111 = _each(factor_N, rgb_N3HW)
-    return (factor_N111 * rgb_N3HW + (1 - factor_N111) * other).clamp(0, 1)
+def _luminance(rgb_N3HW: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W) by ITU-R 601 with torchvision's digits."""
+    red, green, blue = rgb_N3HW.split(1, dim=1)
+    return 0.2989 * red + 0.587 * green + 0.114 * blue
 
 
-def _turn_hue(rgb_N3HW: torch.Tensor, turn_N111: torch.Tensor) -> torch.Tensor:
-    """Turn the hue by a share of the full circle, keeping value and saturation of the HSV cone."""
-    value, least = rgb_N3HW.amax(1, keepdim=True), rgb_N3HW.amin(1, keepdim=True)
+def _away_from(origin: torch.Tensor, rgb_N3HW: torch.Tensor, factor_N111: torch.Tensor) -> torch.Tensor:
+    """The colours, moved to ``factor`` times their distance from ``origin``."""
+    return (factor_N111 * rgb_N3HW + (1 - factor_N111) * origin).clamp(0, 1)
+
+
+def _hue_turned(rgb_N3HW: torch.Tensor, turns_N11: torch.Tensor) -> torch.Tensor:
+    """The colours with their hue in the HSV hexcone (Smith 1978) turned; value and saturation stay."""
+    red, green, blue = rgb_N3HW.unbind(1)
+    value, least = rgb_N3HW.amax(dim=1), rgb_N3HW.amin(dim=1)
     chroma = value - least
     safe = torch.where(chroma > 0, chroma, 1)
-    r, g, b = (channel[:, None] for channel in rgb_N3HW.unbind(1))
-    sixth = torch.where(
-        value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe)
+    sextant = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    hue = sixth + 6 * turn_N111
-    # Each channel is a trapezium over the hue, a third of a turn apart.
-    distance = torch.cat([(offset + hue) % 6 for offset in (5, 3, 1)], 1)
-    return value - chroma * torch.minimum(distance, 4 - distance).clamp(0, 1)
+    sextant = sextant + 6 * turns_N11
+    # A channel falls from the value to the least as the hue moves away from it, and stays level between.
+    channels = []
+    for offset in (5, 3, 1):
+        place = torch.remainder(sextant + offset, 6)
+        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+    return torch.stack(channels, dim=1).clamp(0, 1)

@@ -21,8 +21,8 @@ class UpStep(nn.Module):
     """Up to the size of a skip, joined with it, then two 3x3 convolutions with LeakyReLU 0.2 each.
 
     Up-sampling is bilinear at pixel centres (``align_corners=False``), which is the same doubling at every place
-    and every size. The PyTorch ports align corners, which stretches a map by its own size: 1.07 times less than
-    doubling at 8 rows, 1.004 at 120, so that what is learnt at one size would lie elsewhere at another.
+    and every size. The PyTorch ports align corners, which stretches a map of h rows by (2 h - 1) / (h - 1): 2.14 at 8
+    rows, 2.01 at 120, so that what is learnt at one size would lie elsewhere at another.
     """
 
     def __init__(self, channels: int, skip_channels: int, out_channels: int) -> None:
@@ -65,8 +65,8 @@ class DenseDepthDecoder(nn.Module):
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """The map at stride 2."""
-        *skips, x = maps
-        x = self.reduce(x)
+        *skips, deepest = maps
+        x: torch.Tensor = self.reduce(deepest)
         for step, skip in zip(self.up, reversed(skips), strict=True):
             x = step(x, skip)
         return x

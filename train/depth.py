@@ -121,11 +121,10 @@ class DepthNet(nn.Module):
 
     def _depth_layer(self, x_NChw: torch.Tensor) -> torch.Tensor:
         # bfloat16 has 8 bits: depth would come in steps of 0.4 %. This layer is cheap enough for float32.
-        device = x_NChw.device.type
-        if not torch.is_autocast_enabled(device):
+        if x_NChw.dtype == self.last.weight.dtype:
             return cast(torch.Tensor, self.last(x_NChw))
-        with torch.autocast(device, enabled=False):
-            return cast(torch.Tensor, self.last(x_NChw.float()))
+        with torch.autocast(x_NChw.device.type, enabled=False):
+            return cast(torch.Tensor, self.last(x_NChw.to(self.last.weight.dtype)))
 
 
 def make_depth_net(

@@ -70,6 +70,7 @@ class Encoder(nn.Module):
         self.name = name
         self.channels = design.channels
         self._stages = design.stages
+        self._dense = name.startswith("densenet")
         for layer_name, layer in design.build().named_children():
             if layer_name not in _DROPPED:
                 self.add_module(layer_name, layer)
@@ -88,15 +89,14 @@ class Encoder(nn.Module):
             (N, channels, h, w) at strides 2 to 32, h and w rounded up (DenseNet: from stride 8 on, down), each after
             its ReLU or pooling; the last one is what torchvision's classifier pools.
         """
-        dense = self._stages is _DENSENET_STAGES
-        layers = self.get_submodule("features") if dense else self
+        layers = self.get_submodule("features") if self._dense else self
         maps = []
         x = x_N3HW
         for stage in self._stages:
             for name in stage:
                 x = getattr(layers, name)(x)
             maps.append(x)
-        if dense:
+        if self._dense:
             maps[-1] = functional.relu(maps[-1], inplace=True)
         return maps
 

@@ -158,8 +158,8 @@ class MoCo(nn.Module):
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also seed the CUDA devices.
             torch.default_generator.manual_seed(int(generator(seed, "head").integers(2**62)))
-            self.head_q = HEADS[head](encoder_q.features, dim)
-            self.head_k = HEADS[head](encoder_k.features, dim)
+            self.head_q = HEADS[head](encoder_q.channels[-1], dim)
+            self.head_k = HEADS[head](encoder_k.channels[-1], dim)
         self.encoder_k.load_state_dict(self.encoder_q.state_dict())
         self.head_k.load_state_dict(self.head_q.state_dict())
         for part in (self.encoder_k, self.head_k):

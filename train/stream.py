@@ -250,8 +250,8 @@ class _Slot:
             self._copied.synchronize()
         self.index_N = index_N
         self._parts = [
-            pool.submit(read, name, index_N[start : start + _PIECE], buffer[start : start + _PIECE])
-            for start in range(0, len(index_N), _PIECE)
+            pool.submit(read, name, index_N[start:stop], buffer[start:stop])
+            for start, stop in _pieces(len(index_N))
             for name, buffer in self._buffers.items()
         ]
 
@@ -304,6 +304,10 @@ def in_order(
         finally:
             for slot in slots:
                 slot.abandon()
+
+
+def _pieces(count: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE)]
 
 
 def _default_threads() -> int:

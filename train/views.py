@@ -1,46 +1,57 @@
-"""One view of aligned arrays: the same crop, resize and mirror for picture, field and depth, batched on the device.
+"""Views: one random crop and mirroring of a picture, the same for its colours, its gradient field and its depth.
 
-Parameters are drawn on the CPU, a few numbers a sample, and applied by `torch.nn.functional.grid_sample` on a grid
-whose rows and columns are independent. A mirrored view reads the same columns in reverse order, so that it is the
-exact mirror of the view that is not.
+The parameters are drawn on the CPU for a whole batch; the pixels are made on the device that holds them. A crop is
+resampled as if nothing lay around it, so that a picture's white frame, one pixel further, cannot shine in.
 
-Legend: N samples, H W rows and columns of the stored picture, h w those of the view.
+Legend: N samples, H W rows and columns of a stored picture, h w those of a view, T tries.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
+from torch.nn import functional as F
 
 from gfield import Region
+from train.errors import TrainError
 
-Floats = npt.NDArray[np.float64]
-_TRIES = 10
+Int = npt.NDArray[np.int64]
+Index = slice | Sequence[int] | npt.NDArray[np.integer]
+
+_TRIES = 10  # as many as torchvision's
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Views:
-    """Crops in pixels of the stored picture, and whether they are mirrored; one of each a sample."""
+    """The views of N samples.
 
-    top_N: Floats
-    left_N: Floats
-    height_N: Floats
-    width_N: Floats
+    Attributes
+    ----------
+    top_N, left_N, height_N, width_N
+        int64: the crop, in whole pixels of the stored picture.
+    flip_N
+        bool: whether left and right change places.
+    """
+
+    top_N: Int
+    left_N: Int
+    height_N: Int
+    width_N: Int
     flip_N: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.flip_N)
 
-    def take(self, chosen: slice) -> Views:
-        """The views of some samples."""
-        return Views(**{name: values[chosen] for name, values in vars(self).items()})
+    def take(self, index: Index) -> Views:
+        """The views of some samples, such as a rank's part ``take(slice(rank, None, world))``."""
+        return Views(
+            self.top_N[index], self.left_N[index], self.height_N[index], self.width_N[index], self.flip_N[index]
+        )
 
 
 def draw_views(
@@ -52,127 +63,183 @@ def draw_views(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
 ) -> Views:
-    """Draw crops by the rule of torchvision's RandomResizedCrop, all of them inside a region.
+    """Random views by the rule of torchvision's ``RandomResizedCrop``, inside a region.
+
+    Area and logarithm of the aspect ratio are uniform, ten times; the first crop that fits has a uniform place.
+    Where none fits, it is the largest central crop with a ratio within bounds. Each sample uses up the same number of
+    random numbers.
 
     Parameters
     ----------
     rng
-        Source of the numbers.
+        Where the random numbers come from.
     count
-        Number of views.
+        Number of samples.
     region
-        Where crops may lie, in pixels of the stored picture. NYU's white frame lies outside: a picture and a field
-        that both show where it begins match by place.
-    scale, ratio
-        Bounds of a crop's share of the region's area (uniform) and of its width / height (log-uniform).
+        The part of the stored picture that crops lie in: the level's valid region, or all of it.
+    scale
+        Least and largest area, as shares of the region's.
+    ratio
+        Least and largest width / height.
     flip
-        Probability of a mirrored view.
+        Probability of mirroring.
 
-    Returns
-    -------
-    Views
-        The first of ten draws that fits; where none does, the largest central crop of a permitted ratio.
+    Raises
+    ------
+    TrainError
+        If a parameter is out of range, or the region is empty.
     """
-    H, W = region.bottom - region.top, region.right - region.left
-    area_NT = H * W * rng.uniform(*scale, (count, _TRIES))
-    ratio_NT = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), (count, _TRIES)))
-    place_N2, mirror_N = rng.random((count, 2)), rng.random(count) < flip
-    width_NT, height_NT = np.round(np.sqrt(area_NT * ratio_NT)), np.round(np.sqrt(area_NT / ratio_NT))
-    fits_NT = (width_NT > 0) & (width_NT <= W) & (height_NT > 0) & (height_NT <= H)
-    first_N = fits_NT.argmax(1)
-    samples = np.arange(count)
-    fallback_h, fallback_w = _central(H, W, ratio)
-    fits_N = fits_NT.any(1)
-    height_N = np.where(fits_N, height_NT[samples, first_N], fallback_h)
-    width_N = np.where(fits_N, width_NT[samples, first_N], fallback_w)
-    top_N = np.where(fits_N, np.floor(place_N2[:, 0] * (H - height_N + 1)), (H - height_N) // 2)
-    left_N = np.where(fits_N, np.floor(place_N2[:, 1] * (W - width_N + 1)), (W - width_N) // 2)
-    return Views(region.top + top_N, region.left + left_N, height_N, width_N, mirror_N)
+    height, width = region.bottom - region.top, region.right - region.left
+    _check(height, width, scale, ratio, flip)
+    area_NT = height * width * rng.uniform(*scale, (count, _TRIES))
+    ratio_NT = np.exp(rng.uniform(*np.log(ratio), (count, _TRIES)))
+    width_NT = np.rint(np.sqrt(area_NT * ratio_NT)).astype(np.int64)
+    height_NT = np.rint(np.sqrt(area_NT / ratio_NT)).astype(np.int64)
+    fits_NT = (width_NT > 0) & (width_NT <= width) & (height_NT > 0) & (height_NT <= height)
+
+    sample_N, first_N = np.arange(count), fits_NT.argmax(axis=1)
+    fits_N = fits_NT.any(axis=1)
+    central_height, central_width = _central_crop(height, width, ratio)
+    height_N = np.where(fits_N, height_NT[sample_N, first_N], central_height)
+    width_N = np.where(fits_N, width_NT[sample_N, first_N], central_width)
+    top_N = np.where(fits_N, rng.integers(0, height - height_N + 1), (height - central_height) // 2)
+    left_N = np.where(fits_N, rng.integers(0, width - width_N + 1), (width - central_width) // 2)
+    return Views(region.top + top_N, region.left + left_N, height_N, width_N, rng.random(count) < flip)
 
 
-def _central(H: int, W: int, ratio: tuple[float, float]) -> tuple[int, int]:
-    if W / H < ratio[0]:
-        return round(W / ratio[0]), W
-    if W / H > ratio[1]:
-        return H, round(H * ratio[1])
-    return H, W
-
-
-def rgb_view(rgb_NHWC: torch.Tensor, views_N: Views, size_HW: tuple[int, int]) -> torch.Tensor:
-    """Views of pictures.
+def rgb_view(rgb_NHWC: torch.Tensor, views: Views, size_HW: tuple[int, int]) -> torch.Tensor:
+    """The views of pictures: bilinear at pixel centres, without a filter against aliasing (crops are enlarged).
 
     Parameters
     ----------
     rgb_NHWC
-        uint8, N,H,W,3.
-    views_N
-        One view a sample.
+        uint8, stored pictures.
+    views
+        One view a picture.
     size_HW
-        h and w.
+        Rows and columns of the result.
 
     Returns
     -------
     Tensor
-        float32 N,3,h,w in [0, 1], bilinear between pixels of the crop.
+        (N, 3, h, w) float32 in [0, 1], on the pictures' device.
     """
-    return _sample(rgb_NHWC.permute(0, 3, 1, 2).float().div_(255), views_N, size_HW, "bilinear")
+    return _bilinear(rgb_NHWC.permute(0, 3, 1, 2).float(), views, size_HW).mul_(1 / 255).clamp_(0, 1)
 
 
-def field_view(field_NHW: torch.Tensor, views_N: Views, size_HW: tuple[int, int]) -> torch.Tensor:
-    """Views of gradient fields, each divided by the maximum of the stored field; one without edges stays zero.
+def field_view(field_NHW: torch.Tensor, views: Views, size_HW: tuple[int, int]) -> torch.Tensor:
+    """The views of gradient fields, resampled as `rgb_view` does.
 
     Parameters
     ----------
     field_NHW
-        float16 N,H,W, in the operator's units.
-    views_N, size_HW
+        float16, stored gradient fields.
+    views, size_HW
         As in `rgb_view`.
 
     Returns
     -------
     Tensor
-        float32 N,3,h,w in [0, 1]: one channel three times, in the same memory.
+        (N, 3, h, w) float32 in [0, 1]: the field as a share of the stored picture's strongest edge, whether the crop
+        holds that edge or not. A field without an edge is zero. The three channels are one in memory.
     """
-    field_NHW = field_NHW.float()
-    strongest_N11 = field_NHW.amax((1, 2), keepdim=True)
-    unit_N1HW = (field_NHW / strongest_N11.clamp(min=torch.finfo(torch.float16).tiny))[:, None]
-    return _sample(unit_N1HW, views_N, size_HW, "bilinear").expand(-1, 3, -1, -1)
+    strongest_N = field_NHW.amax(dim=(1, 2)).float()
+    strongest_N = torch.where(strongest_N > 0, strongest_N, 1)
+    view_N1hw = _bilinear(field_NHW[:, None].float(), views, size_HW)
+    view_N1hw.div_(strongest_N[:, None, None, None]).clamp_(0, 1)
+    return view_N1hw.expand(-1, 3, -1, -1)
 
 
-def depth_view(depth_NHW: torch.Tensor, views_N: Views, size_HW: tuple[int, int]) -> torch.Tensor:
-    """Views of depths: float32 N,1,h,w in metres, NaN where there is none; nearest pixel, nothing is mixed."""
-    return _sample(depth_NHW.float()[:, None], views_N, size_HW, "nearest")
+def depth_view(
+    depth_NHW: torch.Tensor, views: Views, size_HW: tuple[int, int], *, picture_HW: tuple[int, int] | None = None
+) -> torch.Tensor:
+    """The views of depth maps: the nearest stored value, none of them invented; the lower index on a tie, as in stores.
 
+    Parameters
+    ----------
+    depth_NHW
+        float32 metres, NaN where there is none.
+    views, size_HW
+        As in `rgb_view`; pixel centres are those of an `rgb_view` of any size.
+    picture_HW
+        Size of the pictures that the views were drawn for, where depth is stored at another one.
 
-def flipped(values_NxW: torch.Tensor, flip_N: npt.NDArray[np.bool_]) -> torch.Tensor:
-    """The samples that are chosen mirrored exactly, along the last dimension."""
-    shape = (len(flip_N), *[1] * (values_NxW.ndim - 1))
-    chosen = torch.from_numpy(np.ascontiguousarray(flip_N)).to(values_NxW.device, non_blocking=True)
-    return torch.where(chosen.reshape(shape), values_NxW.flip(-1), values_NxW)
-
-
-def _sample(values_NCHW: torch.Tensor, views_N: Views, size_HW: tuple[int, int], mode: str) -> torch.Tensor:
-    (H, W), (h, w) = values_NCHW.shape[-2:], size_HW
-    y_Nh = _coordinates(views_N.top_N, views_N.height_N, h, H)
-    x_Nw = _coordinates(views_N.left_N, views_N.width_N, w, W)
-    x_Nw = np.where(views_N.flip_N[:, None], x_Nw[:, ::-1], x_Nw)
-    lines = torch.from_numpy(np.concatenate([x_Nw, y_Nh], 1).astype(np.float32))
-    lines = lines.to(values_NCHW.device, non_blocking=True)
-    grid_Nhw2 = torch.stack(
-        [lines[:, None, :w].expand(-1, h, -1), lines[:, w:, None].expand(-1, -1, w)],
-        -1,
-    )
-    sampled: torch.Tensor = functional.grid_sample(
-        values_NCHW, grid_Nhw2, mode=mode, padding_mode="border", align_corners=False
-    )
-    return sampled
-
-
-def _coordinates(start_N: Floats, length_N: Floats, n_to: int, n_from: int) -> npt.NDArray[Any]:
-    """Where the centres of a view's pixels lie along one side, from -1 to 1 over the stored picture's side.
-
-    Held inside the crop: a pixel beside it, such as one of the white frame, must not shine in.
+    Returns
+    -------
+    Tensor
+        (N, 1, h, w) float32 metres.
     """
-    inside = (np.arange(n_to) + 0.5) / n_to * length_N[:, None] - 0.5
-    pixel = start_N[:, None] + np.clip(inside, 0, length_N[:, None] - 1)
-    return (2 * pixel + 1) / n_from - 1
+    stored_HW = (depth_NHW.shape[1], depth_NHW.shape[2])
+    picture_H, picture_W = picture_HW or stored_HW
+    top_N1, left_N1, height_N1, width_N1, flip_N1 = _on_device(views, depth_NHW.device)
+    row_Nh = _nearest(top_N1, height_N1, size_HW[0], picture_H, stored_HW[0])
+    column_Nw = _nearest(left_N1, width_N1, size_HW[1], picture_W, stored_HW[1])
+    column_Nw = torch.where(flip_N1 > 0, column_Nw.flip(1), column_Nw)
+    sample_N11 = torch.arange(len(views), device=depth_NHW.device)[:, None, None]
+    return depth_NHW[sample_N11, row_Nh[:, :, None], column_Nw[:, None, :]][:, None].float()
+
+
+def flipped(images_NCHW: torch.Tensor, flip_N: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """Mirror the samples that ``flip_N`` names, exactly, along the last dimension."""
+    flip = torch.from_numpy(flip_N).to(images_NCHW.device, non_blocking=True)
+    return torch.where(flip.view(-1, *[1] * (images_NCHW.dim() - 1)), images_NCHW.flip(-1), images_NCHW)
+
+
+def _check(height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], flip: float) -> None:
+    if height <= 0 or width <= 0:
+        raise TrainError(f"region for crops has {height} rows and {width} columns, wanted some of both")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise TrainError(f"scale of crops is {scale[0]:g} to {scale[1]:g}, wanted a range within 0 (excluded) to 1")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise TrainError(f"ratio of crops is {ratio[0]:g} to {ratio[1]:g}, wanted a range above 0")
+    if not 0 <= flip <= 1:
+        raise TrainError(f"probability of flips is {flip:g}, wanted 0 to 1")
+
+
+def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the largest crop with a ratio within bounds."""
+    if width < ratio[0] * height:
+        return max(1, round(width / ratio[0])), width
+    if width > ratio[1] * height:
+        return height, max(1, round(height * ratio[1]))
+    return height, width
+
+
+def _on_device(views: Views, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Top, left, height, width and flip as int64 of (N, 1), by one copy that the CPU does not wait for."""
+    packed_5N = np.stack([views.top_N, views.left_N, views.height_N, views.width_N, views.flip_N.astype(np.int64)])
+    host_5N = torch.from_numpy(packed_5N)
+    if device.type == "cuda":
+        host_5N = host_5N.pin_memory()
+    return host_5N.to(device, non_blocking=True)[:, :, None].unbind(0)
+
+
+def _bilinear(images_NCHW: torch.Tensor, views: Views, size_HW: tuple[int, int]) -> torch.Tensor:
+    """(N, C, h, w): the views of float32 images."""
+    height, width = images_NCHW.shape[2:]
+    top_N1, left_N1, height_N1, width_N1, flip_N1 = _on_device(views, images_NCHW.device)
+    y_Nh = _centres(top_N1, height_N1, size_HW[0]) * (2 / height) - 1
+    x_Nw = _centres(left_N1, width_N1, size_HW[1]) * (2 / width) - 1
+    # Mirrored coordinates, not a mirrored result: the same numbers in another order, and one pass less.
+    x_Nw = torch.where(flip_N1 > 0, x_Nw.flip(1), x_Nw)
+    grid_Nhw2 = torch.empty(len(views), *size_HW, 2, device=images_NCHW.device)
+    grid_Nhw2[..., 0] = x_Nw[:, None, :]
+    grid_Nhw2[..., 1] = y_Nh[:, :, None]
+    # Border padding is for rounding alone: no coordinate lies beyond a crop's outermost pixel centres.
+    return F.grid_sample(images_NCHW, grid_Nhw2, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _centres(start_N1: torch.Tensor, length_N1: torch.Tensor, count: int) -> torch.Tensor:
+    """(N, count) float32: centres of a view's cells in pixels of the picture, pixel i covering i to i + 1."""
+    place = torch.arange(count, device=start_N1.device) + 0.5
+    inside = (place * (length_N1 / count)).maximum(length_N1.new_tensor(0.5, dtype=torch.float32))
+    return start_N1 + inside.minimum(length_N1 - 0.5)
+
+
+def _nearest(start_N1: torch.Tensor, length_N1: torch.Tensor, count: int, picture: int, stored: int) -> torch.Tensor:
+    """(N, count) int64: stored cells nearest to the centres, in whole numbers, so that ties are ties."""
+    odd = 2 * torch.arange(count, device=start_N1.device) + 1
+    # centre = (2 count start + (2 i + 1) length) / (2 count) pixels = that * stored / picture cells; the cell is its
+    # ceiling less one, since cell j reaches from just above j to j + 1.
+    numerator = (2 * count * start_N1 + odd * length_N1) * stored
+    return torch.div(numerator - 1, 2 * count * picture, rounding_mode="floor").clamp(0, stored - 1)
