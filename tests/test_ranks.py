@@ -37,6 +37,8 @@ def test_alone_there_is_no_group_and_nothing_to_do(no_ranks):
     ranks.mean_over_ranks([mean])
     assert ranks.gather_interleaved(x_N) is x_N
     assert mean.tolist() == [1, 3]
+    network = torch.nn.Linear(1, 1)
+    assert ranks.parallel(network) is network
     assert [ranks.any_rank(True), ranks.any_rank(False), ranks.from_first("x")] == [True, False, "x"]
     leave()
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 ROOT = Path(__file__).parents[1]
 SAMPLES, QUEUE = 16, 48
@@ -95,7 +94,7 @@ def train_steps(ranks, *, bn_groups: int, micro_batches: int, steps: int = 6) ->
         ranks=ranks,
         seed=3,
     ).train()
-    model = DistributedDataParallel(moco, broadcast_buffers=False) if ranks.world > 1 else moco
+    model = ranks.parallel(moco)
     learning = [value for value in moco.parameters() if value.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
     losses, gradients, accuracies = [], [], []

@@ -208,7 +208,7 @@ def _write_meta(path: Path, meta: _Meta) -> None:
 
 
 def _publish(temporary: Path, path: Path) -> Path:
-    """Give a finished checkpoint its name. One of the same step stands aside, to be read if we are killed right here."""
+    """Give a finished checkpoint its name. One of the same step is kept aside, in case we are killed here."""
     aside = path.with_name(f"{path.name}.old")
     if os.path.lexists(path):
         if os.path.lexists(aside):

@@ -4,48 +4,69 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from train.errors import TrainError
 from train.files import write_atomically
 
-_FLUSH_EVERY_S = 5.0
-_TENSORBOARD_EVERY = 10  # steps
+_TENSORBOARD_EVERY = 10  # steps; its files cannot be thinned out later
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
 
 
 class RunLog:
-    """The log of one run; a resumed run drops what lies after its checkpoint, and reads like one that never stopped.
+    """The log of one run; that of a resumed run reads like that of one which never stopped.
+
+    A line is a JSON object with ``step`` (counted from 0), ``time`` (seconds since 1970), ``kind`` ("train", "eval"
+    or "event") and what was logged. A line is with the system as soon as it is complete: a kill loses none.
 
     Parameters
     ----------
     run
         Folder of the run.
     start_step
-        The first step that will be logged.
+        The first step that will be logged. What the log has of it and of later ones was done after the checkpoint
+        that the run resumes from, will be done again, and goes; so does a line that a power cut tore.
+    say
+        Is told that TensorBoard is missing; standard error by default.
+
+    Raises
+    ------
+    TrainError
+        If the files cannot be written.
     """
 
-    def __init__(self, run: Path, *, start_step: int) -> None:
+    def __init__(self, run: Path, *, start_step: int, say: Callable[[str], None] = _say) -> None:
         self._path = run / "log.jsonl"
-        _keep_before(self._path, start_step)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._flushed = time.monotonic()
-        self._board = _open_board(run / "tensorboard", start_step)
+        try:
+            _keep_before(self._path, start_step)
+            # Line by line costs a few microseconds more than a buffer, and whoever watches the file sees each step.
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+            self._board = _open_board(run / "tensorboard", start_step, say)
+        except OSError as error:
+            raise self._refused(error) from error
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log numbers of a step; those that are not finite are written as texts."""
-        plain = {
-            name: (round(value, 7) if abs(value) < 1e6 else value) if math.isfinite(value) else str(value)
-            for name, value in values.items()
-        }
-        self._write({"step": step, "kind": "train", **plain})
-        if self._board is not None and step % _TENSORBOARD_EVERY == 0:
+    def scalars(self, step: int, values: Mapping[str, float], kind: str = "train") -> None:
+        """Log numbers, in seven digits; those that are not finite become the texts "nan", "inf" and "-inf"."""
+        self._write(step, kind, {name: _as_json(value) for name, value in values.items()})
+        if self._board is not None and (kind != "train" or step % _TENSORBOARD_EVERY == 0):
             for name, value in values.items():
-                self._board.add_scalar(f"train/{name}", value, step)
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def event(self, step: int, text: str) -> None:
+        """Log that something happened."""
+        self._write(step, "event", {"text": text})
 
     def pictures(self, step: int, pictures: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Log H,W,3 pictures by name, for TensorBoard alone."""
@@ -53,16 +74,15 @@ class RunLog:
             for name, picture_HWC in pictures.items():
                 self._board.add_image(name, picture_HWC, step, dataformats="HWC")
 
-    def event(self, step: int, text: str) -> None:
-        """Log that something happened."""
-        self._write({"step": step, "kind": "event", "text": text})
-
     def flush(self) -> None:
-        """Hand everything to the system, as every few seconds anyway."""
-        self._file.flush()
-        self._flushed = time.monotonic()
-        if self._board is not None:
-            self._board.flush()
+        """Force everything to the disk, so that the log reaches at least as far as a checkpoint saved after it."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if self._board is not None:
+                self._board.flush()
+        except OSError as error:
+            raise self._refused(error) from error
 
     def close(self) -> None:
         """Flush and close."""
@@ -76,33 +96,43 @@ class RunLog:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({**line, "time": round(time.time(), 3)}, allow_nan=False) + "\n")
-        if time.monotonic() - self._flushed > _FLUSH_EVERY_S:
-            self._file.flush()
-            self._flushed = time.monotonic()
+    def _write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        line = {"step": step, "time": round(time.time(), 3), "kind": kind, **values}
+        try:
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> TrainError:
+        return TrainError(f"{self._path}: cannot be written: {error.strerror or error}")
+
+
+def _as_json(value: float) -> float | str:
+    return float(f"{value:.7g}") if math.isfinite(value) else str(float(value))
 
 
 def _keep_before(path: Path, step: int) -> None:
-    """Drop the lines of later steps, and a last line that was cut off."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = []
-    for line in lines:
-        try:
-            if json.loads(line)["step"] < step and line.endswith("\n"):
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
-    if kept != lines:
-        write_atomically(path, "".join(kept).encode())
+    """Rewrite a log without the lines from a step on, and without those that are not whole."""
+    if path.exists():
+        kept = [line for line in path.read_bytes().splitlines(keepends=True) if _is_before(line, step)]
+        write_atomically(path, b"".join(kept))
 
 
-def _open_board(folder: Path, start_step: int) -> Any:
+def _is_before(line: bytes, step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and bool(json.loads(line)["step"] < step)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _open_board(folder: Path, start_step: int, say: Callable[[str], None]) -> Any:
     """TensorBoard's writer, or None where it is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what TensorBoard imports in its turn
+            from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        say("TensorBoard is not installed, the run is logged in log.jsonl alone; pip install tensorboard")
         return None
-    return SummaryWriter(str(folder), purge_step=start_step or None)  # type: ignore[no-untyped-call]
+    # It hides what earlier files have of this step and of later ones.
+    return SummaryWriter(str(folder), purge_step=start_step)

@@ -19,11 +19,11 @@ Departures from MoCo, and why:
   both encoders normalise by the batch.
 - Pooling, heads, and all behind them are computed in float32, also under autocast.
 
-False negatives. K is at most frames - batch and a multiple of the batch, so at every step of an epoch the queue holds
-fewer batches than the epoch has: no frame of the current batch lies in it *from this epoch*. From the epoch before it
-may: at step t a frame of the batch has, with probability about (K - t * batch) / frames, its own older key among the
-K negatives; half of the samples over an epoch when K is nearly the number of frames. That is one negative of K, but a
-wrong one; a K of 1/8 of the frames makes it rare (1/128 of the samples).
+False negatives. An epoch shows every frame once, so no frame meets its own key of the same epoch among the negatives.
+It may meet that of the epoch before: at step t with probability about (K - t B) / frames, which over an epoch is
+K (K + B) / (2 frames^2), for half of the samples when K is nearly the number of frames, for 1 in 128 when it is an
+eighth of it. One negative of K is then another view of the query's own frame. Since K is at most frames - B, the
+queue is free of such keys from step K / B on, at the latest at the last step of an epoch; a longer one might never be.
 
 Legend: N samples of this rank, B of all ranks, C dimension of the vectors, K length of the queue, F features,
 h w rows and columns of the last map.
@@ -86,8 +86,8 @@ class MoCo(nn.Module):
     """Query and key encoder with heads, and the queue of keys.
 
     The state dict holds all that training needs: ``encoder_q``, ``head_q``, ``encoder_k``, ``head_k``, ``queue_CK``
-    and how far the queue is filled. All ranks hold the same queue, bit for bit. Under
-    `torch.nn.parallel.DistributedDataParallel` say ``broadcast_buffers=False``, else it sends the queue each step.
+    and how far the queue is filled. All ranks hold the same queue, bit for bit, and each its own batch-norm statistics:
+    `Ranks.parallel` leaves both alone, where `DistributedDataParallel` by itself would send them with each forward.
 
     Parameters
     ----------

@@ -15,7 +15,8 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from train.device import pick_device
 from train.errors import TrainError
@@ -102,6 +103,22 @@ class Ranks:
         with self._together("a message"):
             distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
         return values[0]
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """A network whose backward pass gives every rank the mean gradient; itself if there is one rank.
+
+        Parameters and buffers start as rank 0's. Afterwards every rank's buffers are its own: queues are equal anyway,
+        and batch-norm statistics are meant to differ until `mean_over_ranks` joins them.
+        """
+        if self.world == 1:
+            return module
+        with self._together("the start of a network"):
+            wrapped = DistributedDataParallel(
+                module, device_ids=[self.device.index] if self.device.type == "cuda" else None
+            )
+        # Not an argument: its name differs between versions of torch, and the old one warns where the new one exists.
+        wrapped.broadcast_buffers = False
+        return wrapped
 
     @contextmanager
     def _together(self, what: str) -> Iterator[None]:

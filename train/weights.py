@@ -51,7 +51,7 @@ def imagenet_weights(name: str, file: Path | None = None) -> State:
     _check_digest(path)
     state = read_state(path)
     renamed = {_DOTTED_NAME.sub(r"\1\2.", key): tensor for key, tensor in state.items()}
-    return {key: tensor for key, tensor in renamed.items() if key.split(".")[0] not in CLASSIFIERS}
+    return {key: tensor for key, tensor in renamed.items() if key.partition(".")[0] not in CLASSIFIERS}
 
 
 def read_state(path: Path) -> State:
