@@ -69,8 +69,13 @@ def train() -> None:
 @train.command(short_help="Pre-train an encoder by momentum contrast.")
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=path_type)
 @click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
-@click.option("--method", type=click.Choice(["gradient-moco", "moco"]), default="gradient-moco", show_default=True,
-              help="Keys are gradient fields, or other views of the pictures.")
+@click.option(
+    "--method",
+    type=click.Choice(["gradient-moco", "moco"]),
+    default="gradient-moco",
+    show_default=True,
+    help="Keys are gradient fields, or other views of the pictures.",
+)
 @click.option("--encoder", type=ENCODERS, default="resnet50", show_default=True)
 @size_option
 @click.option("--init", default="random", show_default=True, help="random, imagenet, or the folder of a run.")

@@ -26,7 +26,7 @@ class Numerics:
         Whether convolutions and matrix products run in bfloat16. Losses, batch-norm statistics, the optimizer and
         the momentum average stay in float32.
     channels_last
-        Whether weights and activations lie channels last in memory, which convolutions prefer.
+        Whether weights and activations lie channels last in memory, which convolutions prefer, on CPUs too.
     """
 
     device: torch.device
@@ -41,7 +41,7 @@ class Numerics:
         """Move a network to the device, in the memory layout."""
         module.to(self.device)
         if self.channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(memory_format=torch.channels_last)
 
     def lay_out(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Images in the memory layout of the networks."""
@@ -91,7 +91,7 @@ def numerics(device: torch.device, precision: Precision = "auto") -> Numerics:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-    return Numerics(device, bf16=precision == "bf16" or (precision == "auto" and cuda and able), channels_last=cuda)
+    return Numerics(device, bf16=precision == "bf16" or (precision == "auto" and cuda and able), channels_last=True)
 
 
 @contextmanager

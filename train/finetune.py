@@ -97,7 +97,7 @@ class Finetuning:
                 with self._numbers.autocast():
                     predicted_n1hw = self._parallel(self._numbers.lay_out(rgb_N3HW[part::parts]))
                 part_loss = self._loss_of(predicted_n1hw, target_N1hw[part::parts], valid_N1hw[part::parts])
-                (part_loss * weights[part]).backward()
+                (part_loss * weights[part]).backward()  # type: ignore[no-untyped-call]
             loss = loss + part_loss.detach() * weights[part]
         self._ranks.mean_over_ranks([loss])
         return {"loss": loss}

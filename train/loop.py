@@ -233,5 +233,3 @@ def _step(task: Task, batch: Batch, optimizer: torch.optim.Optimizer, rate: floa
 def _restore(checkpoint: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     load_weights(model, checkpoint.state["model"], str(checkpoint.path))
     optimizer.load_state_dict(checkpoint.state["optimizer"])
-
-

@@ -112,9 +112,7 @@ DEPTH_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
-def _comparable(
-    pred: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _comparable(pred: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Both at least in float32, and equal constants where there is no depth, so that no gradient comes from there."""
     dtype = torch.promote_types(pred.dtype, torch.float32)
     pred, target = pred.to(dtype), target.to(dtype)

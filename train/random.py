@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of a seed, a purpose and a position, so that a run has no generator state to keep."""
+"""Random numbers as a pure function of seed, purpose and position, so that a run has no generator state to keep."""
 
 from __future__ import annotations
 

@@ -197,9 +197,7 @@ def _check_batch(settings: Settings, frames: int, ranks: Ranks) -> None:
         )
 
 
-def _take_folder(
-    ranks: Ranks, settings: Settings, meta: Mapping[str, Any], open_things: contextlib.ExitStack
-) -> None:
+def _take_folder(ranks: Ranks, settings: Settings, meta: Mapping[str, Any], open_things: contextlib.ExitStack) -> None:
     """The first rank takes the folder; all fail if it cannot, instead of waiting for it."""
     problem = None
     if ranks.rank == 0:

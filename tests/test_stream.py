@@ -1,0 +1,301 @@
+"""Batches: their order, their pixels, and the threads that read them."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfield import StoreError, build_store, make_spec, open_nyuv2, open_store
+from train.errors import TrainError
+from train.frames import Frames
+from train.prefetch import prefetched
+from train.stream import Stream, epoch_order, in_order
+
+KEYS = {"rgb": "320x240/rgb", "gradient": "320x240/gradient", "depth": "320x240/depth"}
+CPU = torch.device("cpu")
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def path(nyu_mat, tmp_path_factory):
+    """A store of four frames a shard; not to be changed."""
+    source = open_nyuv2(nyu_mat)
+    target = tmp_path_factory.mktemp("stream") / "nyu.zarr"
+    build_store(source, target, make_spec(source, levels_WH=[(320, 240)], frames_per_shard=4))
+    return target
+
+
+@pytest.fixture(scope="module")
+def frames(path):
+    """Nine rows, not in order, so that a row is not its place."""
+    store = open_store(path)
+    return Frames([(store, [9, 3, 4]), (store, [0, 1, 8, 2, 7, 6])], KEYS)
+
+
+@pytest.fixture
+def damaged(path, tmp_path):
+    """The frames of a copy whose row 5, in the second shard of RGB, has a flipped bit."""
+    shutil.copytree(path, tmp_path / "nyu.zarr")
+    shard = tmp_path / "nyu.zarr/320x240/rgb/c/1/0/0/0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 4 + 1000] ^= 16
+    shard.write_bytes(data)
+    return Frames([(open_store(tmp_path / "nyu.zarr"), range(10))], KEYS)
+
+
+def stream_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("stream", "in-order"))]
+
+
+def copied(batch):
+    """A batch's numbers, for after it has been overwritten."""
+    return batch.step, batch.index_N.tolist(), {name: tensor.clone() for name, tensor in batch.arrays.items()}
+
+
+def assert_same(one, other):
+    assert one[:2] == other[:2]
+    assert one[2].keys() == other[2].keys()
+    for name, tensor in one[2].items():
+        torch.testing.assert_close(tensor, other[2][name], rtol=0, atol=0, equal_nan=True)
+
+
+def assert_true_to_the_store(frames, batch):
+    for name, tensor in batch.arrays.items():
+        for place, index in enumerate(batch.index_N.tolist()):
+            store, row = frames.locate(index)
+            np.testing.assert_array_equal(tensor[place].numpy(), store.read(KEYS[name], [row])[0])
+
+
+@given(st.integers(0, 300), st.integers(0, 2**32), st.integers(0, 50))
+def test_an_epochs_order_is_a_permutation_and_a_pure_function(length, seed, epoch):
+    order = epoch_order(length, seed, epoch)
+    assert order.dtype == np.intp
+    assert sorted(order.tolist()) == list(range(length))
+    np.testing.assert_array_equal(order, epoch_order(length, seed, epoch))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+@given(st.data(), st.integers(1, 8), st.integers(1, 12), st.integers(0, 9))
+def test_a_global_batch_is_dealt_out_to_any_number_of_ranks(data, world, batch, epoch):
+    whole = world * batch
+    length = data.draw(st.integers(whole, 5 * whole))
+    permutation = epoch_order(length, 3, epoch)
+    for rank in range(world):
+        mine = epoch_order(length, 3, epoch, rank, world)
+        for t in range(length // whole):
+            of_batch = permutation[t * whole : (t + 1) * whole]
+            np.testing.assert_array_equal(mine[t * batch : (t + 1) * batch], of_batch[rank::world])
+
+
+def test_ranks_stream_the_parts_of_one_global_batch(frames):
+    def indices(**rank):
+        with Stream(frames, seed=5, cache="none", **rank) as stream:
+            return [batch.index_N.tolist() for batch in stream.batches(0, 7)]
+
+    whole = indices(batch=4)
+    for rank in range(2):
+        assert indices(batch=2, rank=rank, world=2) == [index[rank::2] for index in whole]
+
+
+@pytest.mark.parametrize("cache", ["none", "host", "auto", "device"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_are_what_the_store_holds(frames, cache, threads):
+    with Stream(frames, batch=4, seed=1, cache=cache, threads=threads) as stream:
+        assert stream.steps_per_epoch == 2
+        for step, batch in enumerate(stream.batches(0, 5)):
+            assert batch.step == step
+            epoch, place = divmod(step, 2)
+            np.testing.assert_array_equal(batch.index_N, epoch_order(9, 1, epoch)[4 * place : 4 * place + 4])
+            assert [tensor.dtype for tensor in batch.arrays.values()] == [torch.uint8, torch.float16, torch.float32]
+            assert_true_to_the_store(frames, batch)
+    assert step == 4
+
+
+@pytest.mark.parametrize("cache", ["none", "host"])
+def test_a_restart_in_the_middle_goes_on_as_if_nothing_had_been(frames, cache):
+    with Stream(frames, batch=2, seed=2, cache=cache) as stream:
+        whole = [copied(batch) for batch in stream.batches(0, 9)]
+    for start in (1, 4, 7):
+        with Stream(frames, batch=2, seed=2, cache=cache, threads=1) as stream:
+            for batch, wanted in zip(stream.batches(start, 9), whole[start:], strict=True):
+                assert_same(copied(batch), wanted)
+
+
+def test_no_steps_are_no_batches(frames):
+    with Stream(frames, batch=2, seed=2, cache="none") as stream:
+        assert list(stream.batches(5, 5)) == []
+        assert list(stream.batches(5, 3)) == []
+
+
+@pytest.mark.parametrize(("batch", "world"), [(10, 1), (5, 2), (0, 1)])
+def test_a_batch_that_the_data_cannot_fill_is_refused(frames, batch, world):
+    with pytest.raises(TrainError, match=rf"batch {batch * world}: the data has 9 frames, wanted 1 to 9"):
+        Stream(frames, batch=batch, world=world, seed=0)
+    assert not stream_threads()
+
+
+def test_a_batch_of_all_the_data_is_an_epoch(frames):
+    with Stream(frames, batch=9, seed=0, cache="none") as stream:
+        for batch in stream.batches(0, 2):
+            assert sorted(batch.index_N.tolist()) == list(range(9))
+
+
+def test_the_next_batch_is_read_while_one_is_in_use_and_the_one_after_is_not(frames):
+    """The reader fills buffers with its step's number, and says which steps it has been asked for."""
+    done = [threading.Event() for _ in range(8)]
+    asked = []
+
+    def read(name, index_N, out):
+        step = int(index_N[0])
+        asked.append(step)
+        out[...] = step
+        if name == "depth":
+            done[step].set()
+
+    plan = ((step, np.array([step], np.intp)) for step in range(8))
+    with ThreadPoolExecutor(1) as pool:  # one thread: its pieces end in order, depth last
+        batches = prefetched(plan, read, frames, batch=1, device=CPU, pool=pool, threads=1)
+        for step, batch in enumerate(batches):
+            ahead = min(step + 1, 7)
+            assert done[ahead].wait(PATIENCE_S)
+            time.sleep(0.01)  # for a reader that would go on
+            assert max(asked) == ahead
+            assert all((tensor == step).all() for tensor in batch.arrays.values())
+
+
+def test_waiting_is_the_time_without_data_and_not_the_steps_own(frames):
+    waited = []
+    ready = threading.Event()
+    release = threading.Event()
+
+    def read(name, index_N, out):
+        if index_N[0] == 0:
+            release.wait(PATIENCE_S)
+        elif name == "depth":
+            ready.set()
+
+    plan = ((step, np.array([step], np.intp)) for step in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        batches = prefetched(plan, read, frames, batch=1, device=CPU, pool=pool, threads=1, on_wait=waited.append)
+        threading.Timer(0.3, release.set).start()
+        next(batches)
+        assert ready.wait(PATIENCE_S)
+        time.sleep(0.5)
+        next(batches)
+    assert waited[0] > 0.2
+    assert waited[1] < 0.4
+
+
+def test_a_stream_adds_up_what_it_waited(frames):
+    with Stream(frames, batch=3, seed=0, cache="none", threads=1) as stream:
+        assert stream.wait_s == 0
+        seen = [stream.wait_s for _ in stream.batches(0, 4)]
+    assert seen == sorted(seen)
+    assert seen[0] > 0
+
+
+@pytest.mark.parametrize("cache", ["none", "host"])
+def test_threads_end_with_the_stream(frames, cache):
+    with Stream(frames, batch=2, seed=0, cache=cache, threads=3) as stream:
+        next(stream.batches(0, 9))
+        assert stream_threads()
+    assert not stream_threads()
+
+
+def test_an_iterator_may_be_abandoned_and_begun_again(frames):
+    with Stream(frames, batch=2, seed=0, cache="none") as stream:
+        first = [copied(batch) for batch in stream.batches(0, 4)]
+        for batch in stream.batches(0, 100):
+            if batch.step == 2:
+                break
+        for batch, wanted in zip(stream.batches(0, 4), first, strict=True):
+            assert_same(copied(batch), wanted)
+        left = stream.batches(0, 100)
+        next(left)
+    assert not stream_threads()
+    left.close()
+
+
+def test_what_a_reader_raises_reaches_the_consumer_as_it_is(frames):
+    wrong = RuntimeError("mine")
+
+    def read(name, index_N, out):
+        if index_N[0] == 2:
+            raise wrong
+
+    plan = ((step, np.array([step], np.intp)) for step in range(8))
+    with ThreadPoolExecutor(2) as pool:
+        batches = prefetched(plan, read, frames, batch=1, device=CPU, pool=pool, threads=2)
+        assert [next(batches).step, next(batches).step] == [0, 1]
+        with pytest.raises(RuntimeError) as caught:
+            next(batches)
+    assert caught.value is wrong
+
+
+def test_a_damaged_chunk_names_its_shard(damaged):
+    said = r"320x240/rgb/c/1/0/0/0: frame at place 1 .*gfield verify --repair"
+    with (
+        pytest.raises(StoreError, match=said),
+        Stream(damaged, batch=2, seed=0, cache="none") as stream,
+    ):
+        assert len(list(stream.batches(0, 5))) == 5
+    assert not stream_threads()
+    with pytest.raises(StoreError, match=said):
+        Stream(damaged, batch=2, seed=0, cache="host")
+    assert not stream_threads()
+    with pytest.raises(StoreError, match=said):
+        list(in_order(damaged, 3))
+    assert not stream_threads()
+
+
+@pytest.mark.parametrize("batch", [1, 4, 9, 20])
+def test_in_order_covers_all_once(frames, batch):
+    seen = []
+    for step, one in enumerate(in_order(frames, batch)):
+        assert one.step == step
+        assert all(len(tensor) == len(one.index_N) for tensor in one.arrays.values())
+        assert_true_to_the_store(frames, one)
+        seen += one.index_N.tolist()
+    assert seen == list(range(9))
+    assert not stream_threads()
+
+
+def test_in_order_may_be_abandoned(frames):
+    for _ in in_order(frames, 1, threads=2):
+        break
+    assert not stream_threads()
+
+
+def test_control_c_ends_a_program_that_streams(path):
+    code = f"""
+from gfield import open_store
+from train.frames import Frames
+from train.stream import Stream
+store = open_store({str(path)!r})
+stream = Stream(Frames([(store, range(10))], {KEYS!r}), batch=2, seed=0, cache="none", threads=2)
+for batch in stream.batches(0, 10**9):
+    if batch.step == 3:
+        print("streaming", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"streaming\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode != 0
+    assert said.decode().splitlines()[-1].startswith("KeyboardInterrupt")

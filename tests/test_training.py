@@ -1,0 +1,293 @@
+"""Training from the command line to the last checkpoint: the whole path, kill and resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import cli
+import gfield
+from train.checkpoint import load_checkpoint
+
+SMALL = ("--encoder", "resnet18", "--size", "80x60", "--batch", "2", "--device", "cpu")
+
+
+def train(*arguments, code=0):
+    """Run a command in this process; checks the exit code, and that there is no traceback."""
+    result = CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def start(*arguments):
+    """The same in a process of its own."""
+    code = "import cli; cli.train(prog_name='train')"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def build(mat, target, **options):
+    source = gfield.open_nyuv2(mat)
+    levels = [(640, 480), (160, 120), (80, 60)]
+    gfield.build_store(source, target, gfield.make_spec(source, levels_WH=levels, **options))
+    return target
+
+
+@pytest.fixture(scope="module")
+def store(nyu_mat, tmp_path_factory):
+    """A small store with small levels; not to be changed."""
+    return build(nyu_mat, tmp_path_factory.mktemp("store") / "nyu.zarr")
+
+
+@pytest.fixture(scope="module")
+def pretrained(store, tmp_path_factory):
+    """A run of four steps of pre-training."""
+    run = tmp_path_factory.mktemp("runs") / "pretrained"
+    train("pretrain", store, "--out", run, *SMALL, "--steps", 4)
+    return run
+
+
+@pytest.fixture(scope="module")
+def finetuned(store, pretrained):
+    """A run of four steps of fine-tuning that starts from it."""
+    run = pretrained.with_name("finetuned")
+    train("finetune", store, "--out", run, "--init", pretrained, "--network", "fcrn", *SMALL, "--steps", 4)
+    return run
+
+
+def state_of(run):
+    checkpoint = load_checkpoint(run, say=pytest.fail)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def assert_same(one, other, place="state"):
+    """Bit for bit, all the way down."""
+    assert type(one) is type(other), place
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, place
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for name in one:
+            assert_same(one[name], other[name], f"{place}.{name}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_same(left, right, f"{place}[{index}]")
+    else:
+        assert one == other, place
+
+
+def test_the_encoder_of_a_fine_tuning_starts_where_the_pre_training_ended(store, pretrained, tmp_path):
+    train("finetune", store, "--out", tmp_path / "run", "--init", pretrained, "--network", "fcrn", *SMALL,
+          "--steps", 1, "--lr", 0)  # fmt: skip
+    before, after = state_of(pretrained).state["model"], state_of(tmp_path / "run").state["model"]
+    name = "layer4.1.conv2.weight"
+    assert torch.equal(before[f"encoder_q.{name}"], after[f"encoder.{name}"])
+
+
+def test_pretraining_moves_query_key_and_queue(pretrained):
+    state = state_of(pretrained).state
+    model = state["model"]
+    assert int(model["queue_filled"]) == 4
+    assert torch.allclose(model["queue_CK"].norm(dim=0), torch.ones(4))
+    weight = "layer1.0.conv1.weight"
+    assert not torch.equal(model[f"encoder_q.{weight}"], model[f"encoder_k.{weight}"])
+    meta = json.loads((pretrained / "meta.json").read_text())
+    assert meta["command"] == "pretrain"
+    assert meta["arguments"]["queue"] == 4
+    assert len(meta["stores"][0]["fingerprint"]) == 32
+    steps = [json.loads(line) for line in (pretrained / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps] == [0, 1, 2, 3]
+    assert {"loss", "accuracy", "wait_share", "rate"} <= steps[-1].keys()
+    assert any((pretrained / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("protocol", ["nyu-eigen", "nyu-full"])
+def test_evaluate_scores_and_keeps_the_result(store, finetuned, protocol):
+    said = train("evaluate", store, finetuned, "--protocol", protocol, "--device", "cpu").output
+    assert "3 images" in said
+    assert "654" in said
+    (path,) = (finetuned / "evaluations").glob(f"{protocol}-nyu*.json")
+    result = json.loads(path.read_text())
+    assert 0 <= result["metrics"]["d1"] <= 1
+    assert result["metrics"]["rms"] > 0
+
+
+def test_predict_writes_three_files_of_the_pictures_size(finetuned, frames, tmp_path):
+    picture = tmp_path / "a room.jpg"
+    cv2.imwrite(str(picture), cv2.cvtColor(frames[0].rgb_HWC, cv2.COLOR_RGB2BGR))
+    train("predict", picture, "--run", finetuned, "--out", tmp_path / "out", "--device", "cpu")
+    files = sorted(path.suffix for path in (tmp_path / "out").iterdir())
+    assert files == [".npy", ".png", ".png"]
+    (array,) = (tmp_path / "out").glob("*.npy")
+    depth = np.load(array)
+    assert depth.shape == (480, 640)
+    assert 0.1 <= depth.min() <= depth.max() <= 10
+
+
+@pytest.mark.parametrize("target", ["torchvision", "safetensors"])
+def test_export_prints_how_far_outputs_differ(finetuned, tmp_path, target):
+    said = train("export", finetuned, "--to", target, "--out", tmp_path / "file").output
+    assert "difference" in said
+    assert any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(store, tmp_path, command):
+    options = [command, store, *SMALL, "--steps", 10, "--save-every", 1, "--threads", 2]
+    if command == "finetune":
+        options += ["--init", "random", "--network", "fcrn"]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    train(*options, "--out", straight)
+    for wanted in (2, 5):
+        process = start(*options, "--out", broken, "--resume")
+        while process.poll() is None and not any(broken.glob(f"checkpoints/step-00000000[{wanted}-9]")):
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+    train(*options, "--out", broken, "--resume", "--cache", "none")
+    one, other = state_of(straight), state_of(broken)
+    assert one.step == other.step == 10
+    assert_same(one.state, other.state)
+    steps = [json.loads(line)["step"] for line in (broken / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)), "no step is logged twice"
+
+
+def test_sigterm_saves_and_exits_0(store, tmp_path):
+    run = tmp_path / "run"
+    options = ["pretrain", store, *SMALL, "--steps", 100000, "--out", run]
+    process = start(*options)
+    while process.poll() is None and not any(run.glob("log.jsonl")):
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Stopped by SIGTERM and saved" in said
+    assert state_of(run).step > 0
+
+
+def test_accumulation_gives_the_gradients_of_the_whole_batch(store, tmp_path):
+    options = ["finetune", store, "--init", "random", "--network", "densedepth", "--encoder", "resnet18",
+               "--size", "80x60", "--batch", "4", "--steps", 1, "--loss", "l1", "--device", "cpu"]  # fmt: skip
+    logged = []
+    for parts in (1, 2):
+        run = tmp_path / str(parts)
+        train(*options, "--accumulate", parts, "--out", run)
+        logged.append(json.loads((run / "log.jsonl").read_text().splitlines()[0]))
+    # Batch-norm sees half of the batch at a time, so that the losses are near, not equal.
+    assert logged[0]["loss"] == pytest.approx(logged[1]["loss"], rel=0.2)
+
+
+def test_steps_that_are_not_finite_change_nothing_and_end_the_run(store, tmp_path):
+    options = ["finetune", store, "--init", "random", "--network", "fcrn", *SMALL, "--steps", 40]
+    said = train(*options, "--lr", "1e30", "--out", tmp_path / "run", code=1).output
+    assert "10th step in a row" in said
+    assert "--lr" in said
+
+
+def test_a_run_is_not_replaced_by_accident(store, pretrained):
+    said = train("pretrain", store, "--out", pretrained, *SMALL, "--steps", 4, code=1).output
+    assert "--resume" in said
+    assert "--overwrite" in said
+    said = train("pretrain", store, "--out", pretrained, *SMALL, "--steps", 9, "--resume", code=1).output
+    assert "steps" in said
+
+
+def one_line(result):
+    """The error, which is one line and no traceback."""
+    lines = [line for line in result.output.splitlines() if line.startswith(("Error", "Usage"))]
+    assert "Traceback" not in result.output
+    assert lines, result.output
+    return lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--size", "320x240"], "no level 320x240"),
+        (["--batch", "8"], "batch 8"),
+        (["--batch", "3", "--accumulate", "2"], "multiple of 2"),
+        (["--queue", "3"], "multiple of the batch of 2"),
+        (["--device", "cuda"], "device"),
+        (["--device", "nonsense"], "nonsense"),
+        (["--init", "nowhere"], "nowhere"),
+        (["--temperature", "0"], "temperature 0"),
+    ],
+)
+def test_wrong_options_of_pretraining_are_one_line(store, tmp_path, options, wanted):
+    result = train("pretrain", store, "--out", tmp_path / "run", *SMALL, "--steps", 1, *options, code=1)
+    assert wanted in one_line(result)
+
+
+def test_a_store_that_is_not_whole_is_refused_before_the_first_step(store, tmp_path):
+    options = ["--out", tmp_path / "run", *SMALL, "--steps", 1]
+    assert "not there" not in one_line(train("pretrain", tmp_path / "none.zarr", *options, code=1))
+    broken = tmp_path / "broken.zarr"
+    shutil.copytree(store, broken)
+    next((broken / "80x60" / "rgb" / "c").rglob("0")).unlink(missing_ok=True)
+    for shard in (broken / "80x60" / "gradient").rglob("0"):
+        if shard.is_file():
+            shard.unlink()
+    assert "missing" in one_line(train("pretrain", broken, *options, code=1))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_store_without_labels_or_depth_is_refused(frames, nyu_mat, tmp_path):
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    shutil.copy(nyu_mat, folder / "nyu_depth_v2_labeled.mat")
+    source = gfield.open_nyuv2(folder / "nyu_depth_v2_labeled.mat")
+    gfield.build_store(source, folder / "nyu.zarr", gfield.make_spec(source, levels_WH=[(80, 60)]))
+    options = ["--init", "random", "--network", "fcrn", *SMALL, "--steps", 1, "--out", tmp_path / "run"]
+    assert "no labelled frame" in one_line(train("finetune", folder / "nyu.zarr", *options, code=1))
+
+
+def test_an_encoder_of_another_kind_is_refused(store, pretrained, tmp_path):
+    options = ["--init", pretrained, "--network", "fcrn", "--encoder", "resnet50", "--size", "80x60"]
+    said = one_line(train("finetune", store, "--out", tmp_path / "run", *options, "--steps", 1, code=1))
+    assert "resnet18" in said
+    assert "resnet50" in said
+
+
+def test_protocols_are_listed_where_one_is_wrong(store, finetuned):
+    assert "make3d-c1-crop" in one_line(train("evaluate", store, finetuned, "--protocol", "eigen", code=1))
+    said = one_line(train("evaluate", store, finetuned, "--protocol", "make3d-c1", code=1))
+    assert "make3d" in said
+
+
+def test_a_pretraining_has_no_depth_to_evaluate(store, pretrained):
+    said = one_line(train("evaluate", store, pretrained, "--protocol", "nyu-eigen", code=1))
+    assert "no depth network" in said
+
+
+def test_imagenet_weights_that_cannot_be_had_say_where_they_are_looked_for(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    options = ["--init", "imagenet", "--network", "fcrn", *SMALL, "--steps", 1, "--out", tmp_path / "run"]
+    said = one_line(train("finetune", store, *options, code=1))
+    assert "resnet18" in said
+    assert "https://" in said
+
+
+def test_the_moco_method_needs_no_fields(store, tmp_path):
+    train("pretrain", store, "--method", "moco", "--out", tmp_path / "run", *SMALL, "--steps", 2)
+    assert state_of(tmp_path / "run").step == 2
+
+
+def test_help_needs_nothing_heavy():
+    for command in ("pretrain", "finetune", "evaluate", "predict", "export"):
+        assert "Usage" in train(command, "--help").output
