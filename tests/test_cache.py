@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def frames(nyu_mat, tmp_path_factory):
+def listed(nyu_mat, tmp_path_factory):
     """Ten frames of 1.5 MB."""
     source = open_nyuv2(nyu_mat)
     target = tmp_path_factory.mktemp("cache") / "nyu.zarr"
@@ -43,43 +43,43 @@ def memory_left(more):
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def test_frames_that_fit_in_half_of_the_memory_are_kept(frames, monkeypatch):
+def test_frames_that_fit_in_half_of_the_memory_are_kept(listed, monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     with memory_left(200 * MIB):
-        assert choose_cache("auto", frames, CPU)[0] == "host"
+        assert choose_cache("auto", listed, CPU)[0] == "host"
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-        assert choose_cache("auto", frames, CPU)[0] == "none"
+        assert choose_cache("auto", listed, CPU)[0] == "none"
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     with memory_left(24 * MIB):
-        mode, reason = choose_cache("auto", frames, CPU)
+        mode, reason = choose_cache("auto", listed, CPU)
     assert mode == "none"
     assert reason.startswith("0.0154 GB decoded, more than half of 0.0")
 
 
-def test_what_is_asked_for_is_done_or_refused(frames, monkeypatch):
+def test_what_is_asked_for_is_done_or_refused(listed, monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert choose_cache("none", frames, CPU) == ("none", "as asked for")
+    assert choose_cache("none", listed, CPU) == ("none", "as asked for")
     with memory_left(24 * MIB):
-        assert choose_cache("host", frames, CPU) == ("host", "0.0154 GB decoded, as asked for")
-        assert choose_cache("device", frames, CPU)[0] == "host"
+        assert choose_cache("host", listed, CPU) == ("host", "0.0154 GB decoded, as asked for")
+        assert choose_cache("device", listed, CPU)[0] == "host"
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
         with pytest.raises(TrainError, match=r"--cache host: 0.0154 GB decoded, this process has 0.0\d+ GB free"):
-            choose_cache("host", frames, CPU)
+            choose_cache("host", listed, CPU)
 
 
 @pytest.mark.parametrize("place", ["host", "device"])
-def test_a_filled_cache_holds_every_frame_at_its_place(frames, place):
+def test_a_filled_cache_holds_every_frame_at_its_place(listed, place):
     told = []
     with ThreadPoolExecutor(3) as pool:
         if place == "host":
-            kept = fill_host(frames, pool, told.append)
+            kept = fill_host(listed, pool, told.append)
         else:
-            on_device = fill_device(frames, CPU, pool, told.append)
+            on_device = fill_device(listed, CPU, pool, told.append)
             kept = {name: tensor.numpy() for name, tensor in on_device.items()}
     assert sum(told) == 10
     for name, key in KEYS.items():
         for index, frame in enumerate(kept[name]):
-            store, row = frames.locate(index)
+            store, row = listed.locate(index)
             np.testing.assert_array_equal(frame, store.read(key, [row])[0])
 
 

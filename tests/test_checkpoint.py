@@ -1,11 +1,15 @@
-"""Checkpoints: what goes in comes out, one bit that differs is noticed, nothing in them is ever executed, kills tear none."""
+"""Checkpoints: what goes in comes out, one bit that differs is noticed, nothing in them is executed, kills tear none."""
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import math
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from blake3 import blake3
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.checkpoint import load_checkpoint, load_module_state, save_checkpoint
@@ -45,6 +49,7 @@ def go_on(net: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: range) 
         optimizer.zero_grad()
 
 
+@functools.cache
 def state_of(step: int) -> dict:
     """A state that tells its step, with what real ones have: half precision, odd numbers, ordered dicts."""
     net, optimizer = trained(step % 7)
@@ -67,19 +72,26 @@ def same(a: object, b: object) -> bool:
         return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and (a == b or (a != a and b != b))
+    return type(a) is type(b) and (a == b or [math.isnan(x) for x in (a, b)] == [True, True])
 
 
 def names(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
-@pytest.fixture
-def run(tmp_path) -> Path:
-    """A run with checkpoints of steps 5 and 10."""
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A run with checkpoints of steps 5 and 10; not to be changed."""
+    folder = tmp_path_factory.mktemp("original")
     for step in (5, 10):
-        save_checkpoint(tmp_path, step, state_of(step), META)
-    return tmp_path
+        save_checkpoint(folder, step, state_of(step), META)
+    return folder
+
+
+@pytest.fixture
+def run(original, tmp_path) -> Path:
+    """A copy that may be changed."""
+    return shutil.copytree(original, tmp_path / "run")
 
 
 def load(run: Path) -> tuple[int | None, list[str]]:
@@ -127,6 +139,7 @@ TREES = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(tree=TREES)
 def test_any_nested_state_comes_back(tmp_path_factory, tree):
     run = tmp_path_factory.mktemp("run")
@@ -310,7 +323,7 @@ def test_damage_is_said_aloud_and_the_checkpoint_before_is_taken(run, damage):
     assert len(said) == 2
     assert said[0].startswith(f"{newest}: damaged: ")
     assert "\n" not in "".join(said)
-    assert __import__("re").search(message, said[0])
+    assert re.search(message, said[0])
     assert said[1] == f"{newest.with_name('step-000000005')}: taken instead, with 5 steps done"
 
 
@@ -552,7 +565,7 @@ def test_a_full_disk_is_one_line_and_the_older_ones_stay(run):
     out = in_a_process(FULL, run).splitlines()
     assert len(out) == 1
     assert out[0] == (
-        f"{run / 'checkpoints'}: step 15 was not saved: File too large; older checkpoints are still there"
+        f"{run / 'checkpoints'}: step 15 was not saved: File too large; what was saved before is still there"
     )
     assert names(run) == ["step-000000010", "step-000000015"]
     assert load_checkpoint(run, say=pytest.fail).state["a"].shape == (60_000,)

@@ -35,7 +35,7 @@ def folder(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     build_store(source, folder / "a.zarr", make_spec(source, codec="raw", **SMALL))
     build_store(source, folder / "b.zarr", make_spec(source, **SMALL))
-    low = make_spec(source, codec="raw", field=FieldParams(low=20, high=60), **SMALL)
+    low = make_spec(source, codec="raw", field=FieldParams(low=20, high=100), **SMALL)
     build_store(source, folder / "low.zarr", low)
     return folder
 

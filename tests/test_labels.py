@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ ROWS = np.arange(100, 895)
 def test_shares_lie_inside_each_other_and_are_in_order():
     subsets = [label_subset(ROWS, share, seed=3) for share in (0.01, 0.03, 0.1, 1.0)]
     assert [len(subset) for subset in subsets] == [8, 24, 80, 795]
-    for smaller, larger in zip(subsets, subsets[1:], strict=False):
+    for smaller, larger in pairwise(subsets):
         assert set(smaller) < set(larger)
         assert (np.diff(smaller) > 0).all()
 

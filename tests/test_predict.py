@@ -21,6 +21,15 @@ from train.image_io import MAX_PNG_M, read_image, write_prediction
 from train.predict import predict_image
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are done sooner by one thread, most of all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def smooth_picture(height: int = 61, width: int = 83) -> np.ndarray:
     """Unlike in every direction, and smooth enough for JPEG to keep."""
     y, x = np.mgrid[:height, :width]

@@ -139,9 +139,9 @@ def test_predict_writes_three_files_of_the_pictures_size(finetuned, frames, tmp_
     assert 0.1 <= depth.min() <= depth.max() <= 10
 
 
-@pytest.mark.parametrize("target", ["torchvision", "safetensors"])
-def test_export_prints_how_far_outputs_differ(finetuned, tmp_path, target):
-    said = train("export", finetuned, "--to", target, "--out", tmp_path / "file").output
+@pytest.mark.parametrize(("target", "name"), [("torchvision", "encoder.pth"), ("safetensors", "encoder.safetensors")])
+def test_export_prints_how_far_outputs_differ(finetuned, tmp_path, target, name):
+    said = train("export", finetuned, "--to", target, "--out", tmp_path / name).output
     assert "difference" in said
     assert any(tmp_path.iterdir())
 
@@ -239,7 +239,6 @@ def test_a_store_that_is_not_whole_is_refused_before_the_first_step(store, tmp_p
     assert "not there" not in one_line(train("pretrain", tmp_path / "none.zarr", *options, code=1))
     broken = tmp_path / "broken.zarr"
     shutil.copytree(store, broken)
-    next((broken / "80x60" / "rgb" / "c").rglob("0")).unlink(missing_ok=True)
     for shard in (broken / "80x60" / "gradient").rglob("0"):
         if shard.is_file():
             shard.unlink()

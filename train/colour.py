@@ -92,7 +92,7 @@ def draw_colours(
     same_N3 = np.tile(np.arange(3), (count, 1))
     swapped_N3 = rng.permuted(same_N3, axis=1)
     swap_N3 = np.where(rng.random(count)[:, None] < swap, swapped_N3, same_N3)
-    return Colours(*factors_3N, hue_N, grey_N, swap_N3)
+    return Colours(factors_3N[0], factors_3N[1], factors_3N[2], hue_N, grey_N, swap_N3)
 
 
 def coloured(rgb_N3HW: torch.Tensor, colours: Colours) -> torch.Tensor:
@@ -143,7 +143,7 @@ def _per_sample(values_N: npt.NDArray[np.generic], device: torch.device) -> torc
 
 def _luminance(rgb_N3HW: torch.Tensor) -> torch.Tensor:
     """(N, 1, H, W) by ITU-R 601 with torchvision's digits."""
-    red, green, blue = rgb_N3HW.split(1, dim=1)
+    red, green, blue = (rgb_N3HW[:, channel, None] for channel in range(3))
     return 0.2989 * red + 0.587 * green + 0.114 * blue
 
 

@@ -77,7 +77,7 @@ class Stream:
     Raises
     ------
     TrainError
-        If a batch of all ranks is larger than the data, or the cache does not fit.
+        If a batch of all ranks is empty or larger than the data, or the cache does not fit.
     StoreError
         If a cache is filled and a frame cannot be read.
     """
@@ -95,8 +95,10 @@ class Stream:
         threads: int | None = None,
         on_fill: Callable[[int], None] | None = None,
     ) -> None:
-        if not 1 <= batch * world <= len(frames):
-            raise TrainError(f"batch {batch * world}: the data has {len(frames)} frames, wanted 1 to {len(frames)}")
+        if batch < 1:
+            raise TrainError(f"batch {batch}, wanted 1 or more")
+        if batch * world > len(frames):
+            raise TrainError(f"batch {batch * world} is larger than the data, {len(frames)} frames")
         self._frames, self._batch, self._seed = frames, batch, seed
         self._rank, self._world = rank, world
         self._device = torch.device(device)

@@ -8,6 +8,7 @@ Legend: N samples, H W rows and columns of a stored picture, h w those of a view
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ def draw_views(
     height, width = region.bottom - region.top, region.right - region.left
     _check(height, width, scale, ratio, flip)
     area_NT = height * width * rng.uniform(*scale, (count, _TRIES))
-    ratio_NT = np.exp(rng.uniform(*np.log(ratio), (count, _TRIES)))
+    ratio_NT = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), (count, _TRIES)))
     width_NT = np.rint(np.sqrt(area_NT * ratio_NT)).astype(np.int64)
     height_NT = np.rint(np.sqrt(area_NT / ratio_NT)).astype(np.int64)
     fits_NT = (width_NT > 0) & (width_NT <= width) & (height_NT > 0) & (height_NT <= height)

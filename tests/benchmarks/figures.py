@@ -23,6 +23,7 @@ from measure import (
     watch_command,
 )
 from store_io import store_io
+from stream import stream_figure
 
 MIB = 1 << 20
 
@@ -276,6 +277,24 @@ def shards(plan: Plan) -> Figure:
     )
 
 
+def stream(plan: Plan) -> Figure:
+    """Batches for training, against other loaders."""
+    frames = max(256, plan.frames)
+    mat = plan.mat(frames)
+
+    def build_one(store: Path, codec: str) -> Path:
+        tell(f"building {frames} frames, {codec}")
+        _build(mat, plan.fresh(store.name), "--codec", codec, "--level", "640x480")
+        return store
+
+    for left in ("jpegs", "litdata"):
+        plan.fresh(left)
+    figure = stream_figure(frames, plan.folder, build_one, plan.rounds)
+    for left in ("lz4.zarr", "raw.zarr", "jpegs", "litdata"):
+        plan.fresh(left)
+    return figure
+
+
 FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "build": build,
     "memory": memory,
@@ -284,4 +303,5 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "start": start,
     "codecs": codecs,
     "shards": shards,
+    "stream": stream,
 }
