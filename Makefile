@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO := data/demo
+LEVELS := --level 640x480 --level 320x240 --level 160x120
+SMALL := --encoder resnet18 --size 160x120
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -13,7 +15,7 @@ export PIP_NO_INPUT := 1
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo       render a small sample, build its stores, check them, draw contact sheets"
+	@echo "make demo       render a small sample, build and check its stores, train on them, predict a picture"
 	@echo "make test       lint, then the fast tests"
 	@echo "make test-slow  every test, the slow ones too"
 	@echo "make bench      measure, and print the tables of the README"
@@ -43,9 +45,9 @@ demo: $(INSTALLED)
 	@echo "Rendering 24 rooms and 4 streets in the formats of NYU Depth v2 and Make3D"
 	$(BIN)/gfield sample $(DEMO) --rooms 24 --outdoor 4 --overwrite
 	@echo "What a build would do"
-	$(BIN)/gfield plan nyu $(DEMO)/nyu/nyu_depth_v2_labeled.mat $(DEMO)/nyu.zarr --overwrite
+	$(BIN)/gfield plan nyu $(DEMO)/nyu/nyu_depth_v2_labeled.mat $(DEMO)/nyu.zarr $(LEVELS) --overwrite
 	@echo "Building both stores"
-	$(BIN)/gfield build nyu $(DEMO)/nyu/nyu_depth_v2_labeled.mat $(DEMO)/nyu.zarr --overwrite
+	$(BIN)/gfield build nyu $(DEMO)/nyu/nyu_depth_v2_labeled.mat $(DEMO)/nyu.zarr $(LEVELS) --overwrite
 	$(BIN)/gfield build make3d $(DEMO)/make3d $(DEMO)/make3d.zarr --overwrite
 	@echo "Checking every hash, and every field against the operator"
 	$(BIN)/gfield verify $(DEMO)/nyu.zarr --all
@@ -54,7 +56,14 @@ demo: $(INSTALLED)
 	$(BIN)/gfield info $(DEMO)/nyu.zarr
 	$(BIN)/gfield preview $(DEMO)/nyu.zarr --out $(DEMO)/nyu.png --frames 4
 	$(BIN)/gfield preview $(DEMO)/make3d.zarr --out $(DEMO)/make3d.png --frames 4
-	@echo "Done. Pictures: $(DEMO)/nyu.png and $(DEMO)/make3d.png"
+	@echo "Pre-training on pictures and fields, then depth from a few rooms: minutes, not weeks, so expect little"
+	$(BIN)/train pretrain $(DEMO)/nyu.zarr --out $(DEMO)/pretrained $(SMALL) --batch 4 --epochs 8 --overwrite
+	$(BIN)/train finetune $(DEMO)/nyu.zarr --out $(DEMO)/finetuned --init $(DEMO)/pretrained $(SMALL) --batch 4 --epochs 20 --lr 5e-4 --overwrite
+	$(BIN)/train evaluate $(DEMO)/nyu.zarr $(DEMO)/finetuned --protocol nyu-eigen
+	@echo "A picture out of the store by plain zarr, and its depth"
+	$(BIN)/python -c "import cv2, zarr; cv2.imwrite('$(DEMO)/room.png', zarr.open('$(DEMO)/nyu.zarr')['640x480/rgb'][20][..., ::-1])"
+	$(BIN)/train predict $(DEMO)/room.png --run $(DEMO)/finetuned
+	@echo "Done. Pictures: $(DEMO)/nyu.png, $(DEMO)/make3d.png and $(DEMO)/room-depth*.png"
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, one bit that differs is noticed, nothing in them is executed, kills tear none."""
+"""Checkpoints: what goes in comes out, one wrong bit is noticed, nothing in them is executed, kills tear none."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def draw_colours(
     for name, value in (("jitter", jitter), ("grey", grey), ("swap", swap)):
         if not 0 <= value <= 1:
             raise TrainError(f"{name} of colours is {value:g}, wanted 0 to 1")
-    factors_3N = rng.uniform(1 - jitter, 1 + jitter, (3, count)).astype(np.float32)
+    brightness_N, contrast_N, saturation_N = rng.uniform(1 - jitter, 1 + jitter, (3, count)).astype(np.float32)
     hue_N = rng.uniform(-jitter / 4, jitter / 4, count).astype(np.float32)
     grey_N = rng.random(count) < grey
     same_N3 = np.tile(np.arange(3), (count, 1))

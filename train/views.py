@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from gfield import Region
 from train.errors import TrainError
 
 Int = npt.NDArray[np.int64]
-Index = slice | Sequence[int] | npt.NDArray[np.integer]
+Index = slice | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 _TRIES = 10  # as many as torchvision's
 
