@@ -92,7 +92,7 @@ def draw_colours(
     same_N3 = np.tile(np.arange(3), (count, 1))
     swapped_N3 = rng.permuted(same_N3, axis=1)
     swap_N3 = np.where(rng.random(count)[:, None] < swap, swapped_N3, same_N3)
-    return Colours(factors_3N[0], factors_3N[1], factors_3N[2], hue_N, grey_N, swap_N3)
+    return Colours(brightness_N, contrast_N, saturation_N, hue_N, grey_N, swap_N3)
 
 
 def coloured(rgb_N3HW: torch.Tensor, colours: Colours) -> torch.Tensor:

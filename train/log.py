@@ -8,7 +8,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,20 +50,19 @@ class RunLog:
 
     def __init__(self, run: Path, *, start_step: int, say: Callable[[str], None] = _say) -> None:
         self._path = run / "log.jsonl"
-        try:
+        with self._disk_errors():
             _keep_before(self._path, start_step)
-            # Line by line costs a few microseconds more than a buffer, and whoever watches the file sees each step.
-            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+            # Without a buffer a line costs a few microseconds more, and whoever watches the file sees every step.
+            self._file = self._path.open("ab", buffering=0)
             self._board = _open_board(run / "tensorboard", start_step, say)
-        except OSError as error:
-            raise self._refused(error) from error
 
     def scalars(self, step: int, values: Mapping[str, float], kind: str = "train") -> None:
         """Log numbers, in seven digits; those that are not finite become the texts "nan", "inf" and "-inf"."""
         self._write(step, kind, {name: _as_json(value) for name, value in values.items()})
         if self._board is not None and (kind != "train" or step % _TENSORBOARD_EVERY == 0):
-            for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+            with self._disk_errors():
+                for name, value in values.items():
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def event(self, step: int, text: str) -> None:
         """Log that something happened."""
@@ -71,24 +71,23 @@ class RunLog:
     def pictures(self, step: int, pictures: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Log H,W,3 pictures by name, for TensorBoard alone."""
         if self._board is not None:
-            for name, picture_HWC in pictures.items():
-                self._board.add_image(name, picture_HWC, step, dataformats="HWC")
+            with self._disk_errors():
+                for name, picture_HWC in pictures.items():
+                    self._board.add_image(name, picture_HWC, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Force everything to the disk, so that the log reaches at least as far as a checkpoint saved after it."""
-        try:
-            self._file.flush()
+        with self._disk_errors():
             os.fsync(self._file.fileno())
             if self._board is not None:
                 self._board.flush()
-        except OSError as error:
-            raise self._refused(error) from error
 
     def close(self) -> None:
-        """Flush and close."""
+        """Close the files."""
         self._file.close()
         if self._board is not None:
-            self._board.close()
+            with self._disk_errors():
+                self._board.close()
 
     def __enter__(self) -> Self:
         return self
@@ -98,13 +97,17 @@ class RunLog:
 
     def _write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         line = {"step": step, "time": round(time.time(), 3), "kind": kind, **values}
-        try:
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        except OSError as error:
-            raise self._refused(error) from error
+        data = json.dumps(line, allow_nan=False).encode() + b"\n"
+        with self._disk_errors():
+            while data:  # a disk may take the first part of a line before it is full
+                data = data[self._file.write(data) :]
 
-    def _refused(self, error: OSError) -> TrainError:
-        return TrainError(f"{self._path}: cannot be written: {error.strerror or error}")
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainError(f"{self._path}: cannot be written: {error.strerror or error}") from error
 
 
 def _as_json(value: float) -> float | str:

@@ -135,7 +135,7 @@ class _GaussianSums(torch.autograd.Function):
         return _gaussian_sums(values)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return _gaussian_sums(gradient)
 

@@ -21,7 +21,18 @@ from inputs import find_seed, scratch_folder
 from measure import HERE, Figure, Line, tell
 
 OUTPUT = HERE.parents[1] / "build" / "bench"
-LIBRARIES = ("numpy", "opencv-python-headless", "zarr", "numcodecs", "h5py", "deflate", "blake3", "dask")
+LIBRARIES = (
+    "numpy",
+    "opencv-python-headless",
+    "zarr",
+    "numcodecs",
+    "h5py",
+    "deflate",
+    "blake3",
+    "dask",
+    "torch",
+    "litdata",
+)
 FREE_BYTES = 10 << 30
 QUICK = {
     "frames": 64,
