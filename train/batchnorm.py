@@ -4,7 +4,7 @@ MoCo needs it. Where a query's negatives and its key share one set of statistics
 belongs to the batch, a shortcut that needs no picture (He et al. 2020, section 3.3, "shuffling BN"). With several
 groups, and keys that are shuffled between them, the statistics that a key sees are not those of its query's group.
 
-Legend: N samples, G groups, n = N / G samples of a group, C channels, H W rows and columns.
+Legend: N samples, G groups, C channels, H W rows and columns.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
     The interleaved slices agree with those of ranks and micro-batches: a batch in G groups gives what G ranks give
     whose samples are ``[rank::G]``. The running statistics take the mean over the groups.
 
-    Groups become channels. Memory of N C H W in order already holds N/G blocks of G times C channels, so that nothing
-    is copied. Channels-last memory does not, and is copied there and back, in runs of C numbers; the layout is kept.
+    Groups become channels by a reshape: memory of N C H W in order already holds N/G blocks of G times C channels, so
+    that nothing is copied. Channels-last memory does not, and is copied there and back; the layout is kept.
     """
 
     def __init__(self, channels: int, groups: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -43,13 +43,13 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        N, G = len(x_NCHW), self.groups
+        (N, C, H, W), G = x_NCHW.shape, self.groups
         if N % G:
             raise TrainError(f"{N} samples in batch-norm of {G} groups, wanted a multiple of {G}")
         channels_last = not x_NCHW.is_contiguous() and x_NCHW.is_contiguous(memory_format=torch.channels_last)
         mean_GC, var_GC = self.running_mean.repeat(G), self.running_var.repeat(G)
         y_nGCHW = functional.batch_norm(
-            _groups_to_channels(x_NCHW, G, channels_last),
+            x_NCHW.reshape(N // G, G * C, H, W),
             mean_GC,
             var_GC,
             self.weight.repeat(G),
@@ -60,9 +60,10 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         )
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.copy_(mean_GC.view(G, -1).mean(0))
-            self.running_var.copy_(var_GC.view(G, -1).mean(0))
-        return _channels_to_groups(y_nGCHW, G, channels_last)
+            self.running_mean.copy_(mean_GC.view(G, C).mean(0))
+            self.running_var.copy_(var_GC.view(G, C).mean(0))
+        y_NCHW = y_nGCHW.reshape(N, C, H, W)
+        return y_NCHW.contiguous(memory_format=torch.channels_last) if channels_last else y_NCHW
 
 
 def split_batchnorm(module: nn.Module, groups: int) -> nn.Module:
@@ -108,20 +109,6 @@ def running_statistics(module: nn.Module) -> list[torch.Tensor]:
     """The running means and variances of a network, in order: what ranks average before a network is used or saved."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
-
-
-def _groups_to_channels(x_NCHW: torch.Tensor, groups: int, channels_last: bool) -> torch.Tensor:
-    if not channels_last:
-        return x_NCHW.unflatten(0, (-1, groups)).flatten(1, 2)
-    x_nGHWC = x_NCHW.permute(0, 2, 3, 1).unflatten(0, (-1, groups))
-    return x_nGHWC.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
-
-
-def _channels_to_groups(y_nGCHW: torch.Tensor, groups: int, channels_last: bool) -> torch.Tensor:
-    if not channels_last:
-        return y_nGCHW.unflatten(1, (groups, -1)).flatten(0, 1)
-    y_nHWGC = y_nGCHW.permute(0, 2, 3, 1).unflatten(3, (groups, -1))
-    return y_nHWGC.permute(0, 3, 1, 2, 4).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def _split(norm: nn.BatchNorm2d, groups: int) -> SplitBatchNorm2d:

@@ -9,7 +9,6 @@ Legend: N pictures, H W pixels.
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 import torchvision
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
@@ -130,7 +128,7 @@ def export_encoder(encoder: Encoder, out: Path, to: str) -> float:
         if to == "torchvision":
             torch.save(state, temporary)
         else:
-            save_file(state, temporary, metadata={"encoder": ours.name})
+            _import("safetensors.torch").save_file(state, str(temporary), metadata={"encoder": ours.name})
         seen = read_state(temporary)
         wanted = ours(rgb_N3HW)[-1]
         if to == "torchvision":
@@ -246,9 +244,10 @@ def _largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def _import(package: str) -> Any:
     try:
-        return importlib.import_module(package)
+        return __import__(package, fromlist=["_"])
     except ImportError:
-        raise TrainError(f"{package} is not installed, wanted for this export: pip install 'gfield[export]'") from None
+        name = package.partition(".")[0]
+        raise TrainError(f"{name} is not installed, wanted for this export: pip install 'gfield[export]'") from None
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import nn
 
 from train.encoders import CLASSIFIERS, ENCODERS
@@ -66,10 +65,12 @@ def read_state(path: Path) -> State:
     wanted = "wanted a state dict: names with tensors"
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _safetensors_reader()(str(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise TrainError(f"{path}: {error.strerror or error}") from error
+    except TrainError:
+        raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged or hostile bytes
         raise TrainError(f"{path}: {_first_sentence(error)}; {wanted}") from error
     if not isinstance(state, Mapping):
@@ -113,6 +114,11 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], what: str
     module.load_state_dict({**own, **state}, strict=True)
 
 
+def safetensors_missing() -> TrainError:
+    """The error of every path that needs safetensors, where it is not installed."""
+    return TrainError("safetensors is not installed, wanted for .safetensors files: pip install 'gfield[export]'")
+
+
 def _cached(name: str) -> Path:
     url: str = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -135,6 +141,14 @@ def _check_digest(path: Path) -> None:
         raise TrainError(f"{path}: {error.strerror or error}") from error
     if not digest.startswith(told[1]):
         raise TrainError(f"{path}: SHA-256 begins with {digest[: len(told[1])]}, wanted {told[1]} as the name tells")
+
+
+def _safetensors_reader() -> Callable[[str], State]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise safetensors_missing() from None
+    return load_file
 
 
 def _first_sentence(error: Exception) -> str:
