@@ -136,6 +136,15 @@ def test_a_png_with_a_flipped_bit_is_refused(tmp_path):
         read_image(tmp_path / "flipped.png")
 
 
+def test_a_jpeg_with_damaged_pixels_is_refused(tmp_path):
+    whole = bytearray(cv2.imencode(".jpg", smooth_picture())[1].tobytes())
+    middle = (whole.index(b"\xff\xda") + len(whole)) // 2
+    whole[middle : middle + 2] = b"\xff\xd3"  # a restart, where none is due; OpenCV fills in the rest
+    (tmp_path / "torn.jpg").write_bytes(whole)
+    with pytest.raises(TrainError, match=r"torn\.jpg: Corrupt JPEG data: .*, wanted a whole JPEG$"):
+        read_image(tmp_path / "torn.jpg")
+
+
 def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 

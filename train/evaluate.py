@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
+from torch.nn import functional as F
 
 from gfield import Store
-from train import protocols
 from train.errors import TrainError
 from train.frames import Frames, level_of
 from train.metrics import METRICS, DepthErrors
+from train.protocols import Protocol
 from train.stream import in_order
 
+_PICTURE_ROWS = 640  # what a protocol's `input_rows` count
 
-class PredictsDepth(Protocol):
+
+class PredictsDepth(typing.Protocol):
     """What can be scored."""
 
     def predict(self, rgb_N3HW: torch.Tensor) -> torch.Tensor:
-        """Pictures in [0, 1] to depths N,1,h,w in metres."""
+        """Pictures in [0, 1] to depths (N, 1, h, w) float32 in metres."""
         ...
 
 
@@ -39,14 +43,14 @@ class Evaluation:
     metrics
         Means as the protocol wants them; see `train.metrics.DepthErrors`.
     images, pixels
-        How many images with ground truth, and how many pixels of them counted.
+        How many images were scored, and how many pixels of them counted.
     store, fingerprint
         The store and its description's fingerprint.
     names, per_image
-        Every image's name and values.
+        Every image's name and values, with the number of its pixels that counted.
     """
 
-    protocol: protocols.Protocol
+    protocol: Protocol
     metrics: dict[str, float]
     images: int
     pixels: int
@@ -87,13 +91,13 @@ class Evaluation:
 def evaluate(
     net: PredictsDepth,
     store: Store,
-    protocol: protocols.Protocol,
+    protocol: Protocol,
     *,
     size_WH: tuple[int, int],
     batch: int = 8,
     device: torch.device | str = "cpu",
     threads: int | None = None,
-    rows: npt.NDArray[np.intp] | None = None,
+    rows: Sequence[int] | npt.NDArray[np.integer[Any]] | None = None,
     on_frames: Callable[[int], None] = lambda frames: None,
 ) -> Evaluation:
     """Score a network.
@@ -101,7 +105,7 @@ def evaluate(
     Parameters
     ----------
     net
-        In evaluation mode, on the device.
+        On the device; a module is set to evaluation mode, and back.
     store, protocol
         The pictures with their depths, and how to score.
     size_WH
@@ -116,7 +120,8 @@ def evaluate(
     Raises
     ------
     TrainError
-        If the store is of another kind than the protocol, or has no test split, depth or such level.
+        If the store is of another kind than the protocol, or has no test split, no depth, or not the levels of the
+        picture or the ground truth.
     """
     if store.spec.kind != protocol.kind:
         raise TrainError(f"{store.path}: a store of {store.spec.kind}, {protocol.name} wants one of {protocol.kind}")
@@ -124,49 +129,67 @@ def evaluate(
         rows = np.flatnonzero(store.splits == "test")
         if not len(rows):
             raise TrainError(f"{store.path}: no frame of split test, {protocol.name} scores those")
-    depth_key = "depth_native" if protocol.native else f"{store.levels[0]}/depth"
-    frames = Frames([(store, rows)], {"rgb": f"{level_of(store, size_WH)}/rgb", "depth": depth_key})
+    frames = Frames([(store, rows)], {"rgb": f"{level_of(store, size_WH)}/rgb", "depth": protocol.truth})
+    cells = protocol.cells
     errors = DepthErrors()
-    with torch.inference_mode():
+    with torch.inference_mode(), _evaluation_mode(net):
         for data in in_order(frames, batch, device, threads):
-            true_NHW = data.arrays["depth"]
-            predicted_NHW = _predict(net, data.arrays["rgb"], protocol, (true_NHW.shape[1], true_NHW.shape[2]))
-            if protocol.crop is not None:
-                inside = (slice(None), slice(*protocol.crop[:2]), slice(*protocol.crop[2:]))
-                true_NHW = true_NHW[inside]
-                if protocol.input_rows is None:
-                    predicted_NHW = predicted_NHW[inside]
-            valid_NHW = (true_NHW > protocol.least_m) & (true_NHW < protocol.most_m)
-            errors.add(predicted_NHW.clamp(*protocol.clip_m), true_NHW, valid_NHW)
+            predicted_Nrc = _predicted(net, data.arrays["rgb"], protocol)
+            true_Nrc = data.arrays["depth"][:, cells.top : cells.bottom, cells.left : cells.right]
+            valid_Nrc = (true_Nrc > protocol.above_m) & (true_Nrc < protocol.below_m)
+            errors.add(predicted_Nrc, true_Nrc, valid_Nrc)
             on_frames(len(data.index_N))
-    counted = errors.sums_NS[:, 0]
+    pixels_N = errors.pixels()
     return Evaluation(
         protocol,
         errors.mean(protocol.averaging),
-        images=int((counted > 0).sum()),
-        pixels=int(counted.sum()),
+        images=len(frames),
+        pixels=int(pixels_N.sum()),
         store=str(store.path),
         fingerprint=store.spec.fingerprint,
         names=store.names[rows].tolist(),
-        per_image={name: values.tolist() for name, values in errors.per_image().items()},
+        per_image={"pixels": pixels_N.tolist(), **{name: v.tolist() for name, v in errors.per_image().items()}},
     )
 
 
-def _predict(
-    net: PredictsDepth, rgb_NHWC: torch.Tensor, protocol: protocols.Protocol, size_HW: tuple[int, int]
-) -> torch.Tensor:
-    """Predictions on the grid of the ground truth (or on the part of it that the protocol's input shows)."""
-    rgb_N3HW = rgb_NHWC.permute(0, 3, 1, 2).float().div_(255)
+def _predicted(net: PredictsDepth, rgb_NHWC: torch.Tensor, protocol: Protocol) -> torch.Tensor:
+    """(N, rows, columns) metres at the protocol's cells."""
+    height = rgb_NHWC.shape[1]
+    first, last = 0, height
     if protocol.input_rows is not None:
-        assert protocol.crop is not None
-        first, last = (round(share * rgb_N3HW.shape[2]) for share in protocol.input_rows)
-        rgb_N3HW = rgb_N3HW[:, :, first:last]
-        size_HW = (protocol.crop.bottom - protocol.crop.top, protocol.crop.right - protocol.crop.left)
-    predicted_N1hw = net.predict(rgb_N3HW)
+        first, last = (round(row * height / _PICTURE_ROWS) for row in protocol.input_rows)
+    rgb_N3HW = rgb_NHWC[:, first:last].permute(0, 3, 1, 2).float().div_(255)
+    metres_N1hw = net.predict(rgb_N3HW)
     if protocol.mirror:
-        predicted_N1hw = (predicted_N1hw + net.predict(rgb_N3HW.flip(-1)).flip(-1)) / 2
-    resized: torch.Tensor = functional.interpolate(predicted_N1hw, size_HW, mode="bilinear", align_corners=False)
-    return resized[:, 0]
+        metres_N1hw = (metres_N1hw + net.predict(rgb_N3HW.flip(-1)).flip(-1)) / 2
+    cells_Nrc = _at_cells(metres_N1hw.float(), protocol, (first / height, last / height))
+    return cells_Nrc.clamp(*protocol.clip_m)
+
+
+def _at_cells(metres_N1hw: torch.Tensor, protocol: Protocol, shown: tuple[float, float]) -> torch.Tensor:
+    """Bilinear values at the cells' centres, for predictions that show a share of the picture's rows.
+
+    For whole pictures and whole grids this is `torch.nn.functional.interpolate` without aligned corners.
+    """
+    (rows, columns), cells = protocol.grid_HW, protocol.cells
+    y = (torch.arange(cells.top, cells.bottom, device=metres_N1hw.device) + 0.5) / rows
+    x = (torch.arange(cells.left, cells.right, device=metres_N1hw.device) + 0.5) / columns
+    y = (y - shown[0]) / (shown[1] - shown[0])
+    grid_rc2 = torch.stack(torch.meshgrid(2 * x - 1, 2 * y - 1, indexing="xy"), dim=-1)
+    grid_Nrc2 = grid_rc2.expand(len(metres_N1hw), -1, -1, -1)
+    return F.grid_sample(metres_N1hw, grid_Nrc2, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
+
+
+@contextmanager
+def _evaluation_mode(net: PredictsDepth) -> Iterator[None]:
+    training = isinstance(net, torch.nn.Module) and net.training
+    if isinstance(net, torch.nn.Module):
+        net.eval()
+    try:
+        yield
+    finally:
+        if isinstance(net, torch.nn.Module):
+            net.train(training)
 
 
 def _or_null(value: float) -> float | None:

@@ -23,18 +23,23 @@ class Protocol:
         Pictures of the official test split.
     averaging
         ``"image"``: means of per-image values; ``"pixel"``: all pixels together.
-    least_m, most_m
-        Ground truth counts strictly between these, in metres.
+    truth
+        The store's array of ground truth.
+    cells
+        Rows and columns of it that count.
+    grid_HW
+        Rows and columns that it has.
+    below_m
+        Ground truth counts strictly between ``above_m`` and this, in metres.
     clip_m
         Predictions are clipped to this range.
-    crop
-        Rows and columns of the ground truth that count; None is all of it.
+    above_m
+        See ``below_m``.
     input_rows
-        Share of the picture's rows, from and to, that the network is given; None is all of it.
+        Rows of a picture of 640 that the network is given, from and to; None is all of them. They have to hold the
+        centres of ``cells``.
     mirror
         Whether the prediction is the mean with that of the mirrored picture.
-    native
-        Whether predictions are compared on the sensor's own grid instead of on the largest level.
     """
 
     name: str
@@ -43,103 +48,79 @@ class Protocol:
     kind: str
     images: int
     averaging: Averaging
-    least_m: float
-    most_m: float
+    truth: str
+    grid_HW: tuple[int, int]
+    cells: Region
+    below_m: float
     clip_m: tuple[float, float]
-    crop: Region | None = None
-    input_rows: tuple[float, float] | None = None
+    above_m: float = 0.0
+    input_rows: tuple[int, int] | None = None
     mirror: bool = False
-    native: bool = False
 
 
-_EIGEN = Region(45, 471, 41, 601)
-_NYU_TEXT = (
-    "ground truth: the store's filled depth at 640x480, pixels strictly between 0.001 and 10 m; predictions resized "
-    "bilinearly to 640x480 (pixel centres, no corners aligned) and clipped to 0.1-10 m; "
-)
-_MAKE3D_TEXT = (
-    "ground truth: the laser's own grid of 55 rows and 305 columns, distance along the ray; predictions resized "
-    "bilinearly to that grid at its cells' centres and clipped to 1-80 m; per-image values, then means; "
+def _nyu(name: str, averaging: Averaging, cells: Region, cells_text: str, *, mirror: bool) -> Protocol:
+    what = "the mean with the mirrored picture's prediction, mirrored back" if mirror else "one prediction"
+    text = (
+        f"prediction: {what}, resized bilinearly to 640x480 (pixel centres, corners not aligned), clipped to 0.1-10 m; "
+        "ground truth: the store's depth at 640x480, which is the depth with filled holes, pixels strictly between "
+        f"0.001 and 10 m; {cells_text}; {_AVERAGING[averaging]}"
+    )
+    return Protocol(
+        name=name,
+        version=1,
+        text=text,
+        kind="nyu",
+        images=654,
+        averaging=averaging,
+        truth="640x480/depth",
+        grid_HW=(480, 640),
+        cells=cells,
+        above_m=1e-3,
+        below_m=10.0,
+        clip_m=(0.1, 10.0),
+        mirror=mirror,
+    )
+
+
+def _make3d(name: str, below_m: float, cells_text: str, *, cropped: bool = False) -> Protocol:
+    text = (
+        "prediction: one, interpolated bilinearly at the centres of the laser's cells, clipped to 1-80 m; not scaled "
+        "by the ground truth's median; ground truth: the laser's own grid of 55 rows and 305 columns, metres along the "
+        f"ray; {cells_text}; {_AVERAGING['image']}"
+    )
+    return Protocol(
+        name=name,
+        version=1,
+        text=text,
+        kind="make3d",
+        images=134,
+        averaging="image",
+        truth="depth_native",
+        grid_HW=(55, 305),
+        cells=Region(17, 38, 0, 305) if cropped else Region(0, 55, 0, 305),
+        below_m=below_m,
+        clip_m=(1.0, 80.0),
+        input_rows=(200, 440) if cropped else None,
+    )
+
+
+_AVERAGING: dict[Averaging, str] = {
+    "image": "every metric per image, then the mean over images",
+    "pixel": "the pixels of all images together",
+}
+_EIGEN, _EIGEN_TEXT = Region(45, 471, 41, 601), "Eigen's crop, rows 45:471 and columns 41:601"
+_WHOLE, _WHOLE_TEXT = Region(0, 480, 0, 640), "the whole picture, with the white frame round it"
+_CENTRE_TEXT = (
+    "cells below 70 m in rows 17:38; the network is given the central 2:1 crop alone, rows 200:440 of 640 (Godard's "
+    "710:1562 of 2272)"
 )
 _ALL = (
-    Protocol(
-        "nyu-eigen",
-        1,
-        _NYU_TEXT + "Eigen crop (rows 45:471, columns 41:601); mean with the mirrored picture's prediction; per-image "
-        "values, then means: the paper's",
-        "nyu",
-        654,
-        "image",
-        1e-3,
-        10.0,
-        (0.1, 10.0),
-        crop=_EIGEN,
-        mirror=True,
-    ),
-    Protocol(
-        "nyu-eigen-pooled",
-        1,
-        _NYU_TEXT + "Eigen crop (rows 45:471, columns 41:601); mean with the mirrored picture's prediction; all "
-        "pixels of all images together",
-        "nyu",
-        654,
-        "pixel",
-        1e-3,
-        10.0,
-        (0.1, 10.0),
-        crop=_EIGEN,
-        mirror=True,
-    ),
-    Protocol(
-        "nyu-full",
-        1,
-        _NYU_TEXT + "whole picture, one prediction, all pixels of all images together",
-        "nyu",
-        654,
-        "pixel",
-        1e-3,
-        10.0,
-        (0.1, 10.0),
-    ),
-    Protocol(
-        "make3d-c1",
-        1,
-        _MAKE3D_TEXT + "cells below 70 m",
-        "make3d",
-        134,
-        "image",
-        0.0,
-        70.0,
-        (1.0, 80.0),
-        native=True,
-    ),
-    Protocol(
-        "make3d-c2",
-        1,
-        _MAKE3D_TEXT + "all cells, below 80 m",
-        "make3d",
-        134,
-        "image",
-        0.0,
-        80.0,
-        (1.0, 80.0),
-        native=True,
-    ),
-    Protocol(
-        "make3d-c1-crop",
-        1,
-        _MAKE3D_TEXT + "cells below 70 m; the network is given the central 2:1 crop (rows 200:440 of 640, Godard's "
-        "710:1562 of 2272), compared with the grid's rows 17:38",
-        "make3d",
-        134,
-        "image",
-        0.0,
-        70.0,
-        (1.0, 80.0),
-        crop=Region(17, 38, 0, 305),
-        input_rows=(200 / 640, 440 / 640),
-        native=True,
-    ),
+    _nyu("nyu-eigen", "image", _EIGEN, f"{_EIGEN_TEXT} (the paper's protocol)", mirror=True),
+    _nyu("nyu-eigen-pooled", "pixel", _EIGEN, _EIGEN_TEXT, mirror=True),
+    _nyu("nyu-full", "pixel", _WHOLE, _WHOLE_TEXT, mirror=False),
+    _make3d("make3d-c1", 70.0, "cells below 70 m"),
+    _make3d("make3d-c2", 80.0, "all cells that the laser reached, below 80 m"),
+    _make3d("make3d-c1-crop", 70.0, _CENTRE_TEXT, cropped=True),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
