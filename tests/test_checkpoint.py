@@ -464,6 +464,13 @@ def test_any_other_meta_is_damage_and_no_crash(run, data):
     assert load(run)[0] == 5
 
 
+def test_a_harmless_file_of_another_format_is_damage_too(run):
+    forge(run / "checkpoints" / "step-000000010", legacy(state_of(10)))
+    step, said = load(run)
+    assert step == 5
+    assert "state.pt: is no file of torch.save" in said[0]
+
+
 def test_a_state_that_is_no_dict_is_damage(run):
     buffer = io.BytesIO()
     torch.save(torch.zeros(3), buffer)
@@ -509,25 +516,29 @@ size = 500_000
 def save(step, salt):
     save_checkpoint(run, step, {"a": torch.full((size,), salt), "b": torch.full((size,), salt)}, {"salt": salt}, keep)
 
-save(1, 0)
-step = seconds = 0
-for kill in range(12):
+step = salt = 0
+for kill in range(10):
+    saved, told = os.pipe()
     child = os.fork()
     if child == 0:
-        for salt in range(1, 10_000):
-            save(step + stride * salt + 1, 10_000 * kill + salt)
-    time.sleep(numbers.uniform(0, 0.15))
+        for count in range(1, 10_000):
+            save(step + stride * count, salt + count)
+            os.write(told, b".")
+    # A save has been seen to take this long here, so the kill falls anywhere within the next two.
+    os.read(saved, 1)
+    before = time.monotonic()
+    os.read(saved, 1)
+    time.sleep(numbers.uniform(0, 2 * (time.monotonic() - before)))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     checkpoint = load_checkpoint(run, say=sys.exit)
-    salt = checkpoint.meta["salt"]
+    assert checkpoint.meta["salt"] >= salt + 2, "a kill lost a finished checkpoint"
+    step, salt = checkpoint.step, checkpoint.meta["salt"]
     assert (checkpoint.state["a"] == salt).all() and (checkpoint.state["b"] == salt).all()
-    assert checkpoint.step >= step, "a kill lost a finished checkpoint"
-    step = checkpoint.step if stride else 0
-print("last salt", salt)
-save(step + stride + 1, 1)
+    os.close(saved), os.close(told)
+save(step + stride, salt + 1)
 left = sorted(os.listdir(run / "checkpoints"))
-assert len(left) <= keep and all(name[5:].isdigit() for name in left), left
+assert len(left) == keep and all(name[5:].isdigit() for name in left), left
 """
 
 
@@ -538,10 +549,56 @@ def in_a_process(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("keep", "stride"), [(2, 1), (1, 0)], ids=["new steps", "the same step, one kept"])
+KEPT = [(2, 1), (1, 0)]
+KEPT_IDS = ["new steps", "the same step, one kept"]
+
+
+@pytest.mark.parametrize(("keep", "stride"), KEPT, ids=KEPT_IDS)
 def test_kills_at_any_moment_leave_a_whole_checkpoint(tmp_path, keep, stride):
-    out = in_a_process(KILLS, tmp_path, keep, stride)
-    assert int(out.split()[-1]) > 0, "no child was quick enough to save anything"
+    in_a_process(KILLS, tmp_path, keep, stride)
+
+
+EVERY_CALL = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from train.checkpoint import load_checkpoint, save_checkpoint
+
+run, keep, stride = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+
+def save_until_call(calls):
+    seen = 0
+    def count(event, arguments):
+        nonlocal seen
+        if event == "open" or event.startswith(("os.", "shutil.")):
+            seen += 1
+            if seen == calls + 1:  # and not at os.kill itself
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+    save_checkpoint(run, 5 + stride, {"x": torch.full((9,), calls)}, {"calls": calls}, keep)
+    os._exit(0)
+
+save_checkpoint(run, 5, {"x": torch.full((9,), -1)}, {"calls": -1}, keep)
+for calls in range(1000):
+    child = os.fork()
+    if child == 0:
+        save_until_call(calls)
+    _, status = os.waitpid(child, 0)
+    checkpoint = load_checkpoint(run, say=sys.exit)
+    assert (checkpoint.state["x"] == checkpoint.meta["calls"]).all()
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL
+assert calls > 10 and checkpoint.meta["calls"] == calls
+left = sorted(os.listdir(run / "checkpoints"))
+assert len(left) == min(keep, 1 + stride) and all(name[5:].isdigit() for name in left), left
+"""
+
+
+@pytest.mark.parametrize(("keep", "stride"), KEPT, ids=KEPT_IDS)
+def test_a_kill_before_any_call_to_the_file_system_leaves_a_whole_checkpoint(tmp_path, keep, stride):
+    in_a_process(EVERY_CALL, tmp_path, keep, stride)
 
 
 FULL = """

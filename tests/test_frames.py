@@ -42,7 +42,8 @@ def folder(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stores(folder):
-    return open_store(folder / "a.zarr"), open_store(folder / "b.zarr")
+    """Two whose fields differ, so that it shows which one was read."""
+    return open_store(folder / "a.zarr"), open_store(folder / "low.zarr")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def test_rows_that_are_not_there_are_refused(stores, rows, said):
 
 
 def test_no_frame_at_all_is_refused(stores):
-    with pytest.raises(TrainError, match=r"a.zarr, \S+b.zarr: no frame chosen"):
+    with pytest.raises(TrainError, match=r"a.zarr, \S+low.zarr: no frame chosen"):
         Frames([(stores[0], []), (stores[1], [])], RGB)
     with pytest.raises(TrainError, match="no store: no frame chosen"):
         Frames([], RGB)

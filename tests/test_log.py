@@ -78,7 +78,7 @@ def test_the_log_of_a_resumed_run_reads_like_that_of_one_which_never_stopped(tmp
 @pytest.mark.parametrize(
     "torn",
     [
-        b'{"step": 3, "time": 1.5, "ki', b'{"step": 3, "time": 1.5}', b"\0" * 100, b"\xff\n", b"5\n", b"{}\n",
+        b'{"step": 2, "time": 1.5, "ki', b'{"step": 2, "time": 1.5}', b"\0" * 100, b"\xff\n", b"5\n", b"{}\n",
         b'{"step": "3"}\n',
     ],
     ids=repr,

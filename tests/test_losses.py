@@ -157,7 +157,7 @@ def test_gradients_are_those_of_finite_differences(loss):
     pred, target, valid = batch(1, 5, 7, dtype=torch.float64)
     assert loss(pred, target, valid).dtype == torch.float64
     if loss is berhu_loss:
-        # c is a constant for the gradients: a large error elsewhere keeps it so for the differences.
+        # Its c is a constant for the gradients, but not for the differences: fix it by an error that does not move.
         pred[0, 0, 0, 0] += 1000
         valid[0, 0, 0, 0] = True
     first = pred[:, :, 1:].clone().requires_grad_()
@@ -165,3 +165,11 @@ def test_gradients_are_those_of_finite_differences(loss):
     assert torch.autograd.gradcheck(
         lambda rows: loss(torch.cat([pred[:, :, :1], rows], 2), target, rest), first, eps=1e-6, atol=1e-6
     )
+
+
+def test_berhus_threshold_is_a_constant_for_its_gradients():
+    error = torch.tensor([1.0, -4.0, 10.0])
+    pred = error.clone().requires_grad_()
+    berhu_loss(pred, torch.zeros(3), torch.ones(3, dtype=torch.bool)).backward()
+    # c = 2: sign(e) below it, e / c above it, over three pixels.
+    torch.testing.assert_close(pred.grad, torch.tensor([1.0, -2.0, 5.0]) / 3)

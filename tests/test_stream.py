@@ -156,10 +156,12 @@ def test_a_batch_that_the_data_cannot_fill_is_refused(listed, batch, world, said
     assert not stream_threads()
 
 
-def test_a_batch_of_all_the_data_is_an_epoch(listed):
-    with Stream(listed, batch=9, seed=0, cache="none") as stream:
-        for batch in stream.batches(0, 2):
-            assert sorted(batch.index_N.tolist()) == list(range(9))
+@pytest.mark.parametrize("cache", ["none", "host"])
+def test_a_batch_of_all_the_data_is_an_epoch(listed, cache):
+    with Stream(listed, batch=9, seed=0, cache=cache, threads=1) as stream:  # a thread reads two frames at a time
+        for batch in stream.batches(0, 3):
+            np.testing.assert_array_equal(batch.index_N, epoch_order(9, 0, batch.step))
+            assert_true_to_the_store(listed, batch)
 
 
 def test_the_next_batch_is_read_while_one_is_in_use_and_the_one_after_is_not(listed):

@@ -210,5 +210,8 @@ class _Twin:
 
 
 def _empty(frames: Frames, name: str, count: int, *, pinned: bool) -> torch.Tensor:
-    dtype = torch.from_numpy(frames.empty(name, 0)).dtype
-    return torch.empty((count, *frames.frame_shape(name)), dtype=dtype, pin_memory=pinned)
+    if pinned:
+        dtype = torch.from_numpy(frames.empty(name, 0)).dtype
+        return torch.empty((count, *frames.frame_shape(name)), dtype=dtype, pin_memory=True)
+    # NumPy asks the system for huge pages where torch does not: fewer of them have to be found.
+    return torch.from_numpy(frames.empty(name, count))

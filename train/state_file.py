@@ -85,7 +85,7 @@ def parse_state(data: bytes, digest: str, device: torch.device | str) -> dict[st
         raise DamagedError(f"BLAKE3 is {seen[:16]}…, wanted {digest[:16]}…")
     # Older formats of torch.save, a tar among them, have no business here.
     if not data.startswith(_ZIP):
-        raise DamagedError("is no file of torch.save, whose hash was made to fit")
+        raise DamagedError("is no file of torch.save as it is today")
     try:
         state = torch.load(BytesIO(data), map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
