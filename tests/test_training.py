@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ import cli
 import gfield
 from train.checkpoint import load_checkpoint
 
+ROOT = Path(__file__).parents[1]
 SMALL = ("--encoder", "resnet18", "--size", "80x60", "--batch", "2", "--device", "cpu")
 
 
@@ -290,3 +292,37 @@ def test_the_moco_method_needs_no_fields(store, tmp_path):
 def test_help_needs_nothing_heavy():
     for command in ("pretrain", "finetune", "evaluate", "predict", "export"):
         assert "Usage" in train(command, "--help").output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_two_ranks_by_torchrun_train_like_one_process(store, tmp_path, command):
+    """One process with two batch-norm groups is what two ranks are; Adam and SGD then differ by rounding alone."""
+    options = [command, store, "--encoder", "resnet18", "--size", "80x60", "--batch", "2", "--device", "cpu",
+               "--steps", 4, "--lr", "0.01"]  # fmt: skip
+    options += ["--init", "random", "--network", "fcrn", "--schedule", "constant"] if command == "finetune" else []
+    code = "import warnings; warnings.simplefilter('error'); import cli; cli.train(prog_name='train')"
+    script = tmp_path / "train.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}\n")
+    run = tmp_path / "two"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+         *map(str, options), "--out", str(run)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 processes" in done.stderr
+    assert done.stdout.count("step 4 of 4") == 1, "one rank speaks for all"
+    groups = ["--bn-groups", 2] if command == "pretrain" else []
+    train(*options, *groups, "--out", tmp_path / "one")
+    logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (tmp_path / "one", run)]
+    one, two = ([json.loads(line)["loss"] for line in lines] for lines in logs)
+    if command == "finetune":
+        # Its batch-norm is not split, so that ranks see other statistics than one process does: near, not equal.
+        assert one[0] == pytest.approx(two[0], rel=0.2)
+        return
+    assert one[0] == two[0] == 0, "no negatives yet"
+    assert min(one[1:]) > 0
+    assert one == pytest.approx(two, rel=1e-3)
+    queues = [state_of(folder).state["model"]["queue_CK"] for folder in (tmp_path / "one", run)]
+    assert torch.allclose(*queues, atol=1e-4)

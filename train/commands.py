@@ -96,8 +96,8 @@ def train() -> None:
 def pretrain(stores: tuple[Path, ...], batch: int | None, encoder: str, **options: Any) -> None:
     """Pre-train an encoder on STOREs: each picture is to find its gradient field among a queue of others.
 
-    Frames of the splits train and unlabeled are used. On several cards: torchrun --nproc-per-node N -m cli.train
-    is not needed, use `torchrun --nproc-per-node N $(which train) pretrain ...`.
+    Frames of the splits train and unlabeled are used. On several cards:
+    `torchrun --standalone --nproc-per-node N $(which train) pretrain ...`.
     """
     from train.pretrain import BATCHES
     from train.pretrain import pretrain as run
@@ -232,11 +232,14 @@ def _finish(outcome: Outcome, settings: Settings, after: Callable[[Settings], st
         facts.append(f"{readable_time(outcome.seconds)}, {rate:.3g} images/s, {outcome.wait_share:.1%} waiting")
     if outcome.skipped:
         facts.append(f"{outcome.skipped} steps skipped, loss or gradient not finite")
-    click.echo(f"{settings.out}: {'; '.join(facts)}")
+    if outcome.rank == 0:
+        click.echo(f"{settings.out}: {'; '.join(facts)}")
     if outcome.signal is not None:
-        click.echo(f"Stopped by {signal.Signals(outcome.signal).name} and saved; --resume goes on.", err=True)
+        if outcome.rank == 0:
+            click.echo(f"Stopped by {signal.Signals(outcome.signal).name} and saved; --resume goes on.", err=True)
         sys.exit(130 if outcome.signal == signal.SIGINT else 0)
-    click.echo(after(settings))
+    if outcome.rank == 0:
+        click.echo(after(settings))
 
 
 def _after_pretraining(settings: Settings) -> str:

@@ -55,12 +55,9 @@ class Finetuning:
     ) -> None:
         self._net, self._loss, self._gradient_weight = net, loss, gradient_weight
         self._settings, self._ranks, self._numbers = settings, ranks, numbers
-        self._parallel: torch.nn.Module = net
         if settings.compiled:
             net.compile()
-        if ranks.world > 1:
-            cards = [ranks.device.index] if ranks.device.type == "cuda" else None
-            self._parallel = DistributedDataParallel(net, device_ids=cards, broadcast_buffers=False)
+        self._parallel = ranks.parallel(net)
 
     @property
     def model(self) -> torch.nn.Module:

@@ -71,6 +71,8 @@ class Outcome:
         The last step's.
     signal
         The signal that stopped it, or None.
+    rank
+        Of this process; the first one speaks for all.
     """
 
     step: int
@@ -81,6 +83,7 @@ class Outcome:
     wait_s: float = 0.0
     scalars: dict[str, float] = field(default_factory=dict)
     signal: int | None = None
+    rank: int = 0
 
     @property
     def wait_share(self) -> float:
@@ -142,7 +145,7 @@ class Loop:
         TrainError
             If ``patience`` steps in a row were not finite, the device's memory ends, or the checkpoint does not fit.
         """
-        outcome = Outcome(step=0, steps=schedule.steps)
+        outcome = Outcome(step=0, steps=schedule.steps, rank=self.ranks.rank)
         if checkpoint is not None:
             _restore(checkpoint, task.model, optimizer)
             outcome.step, outcome.skipped = checkpoint.step, int(checkpoint.state["skipped"])

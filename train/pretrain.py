@@ -70,14 +70,10 @@ class Pretraining:
         self._jitter, self._grey = jitter, grey
         self._settings, self._ranks, self._numbers = settings, ranks, numbers
         self._keys_NC: torch.Tensor | None = None
-        self._parallel: torch.nn.Module = moco
         if settings.compiled:
             moco.encoder_q.compile()
             moco.encoder_k.compile()
-        if ranks.world > 1:
-            cards = [ranks.device.index] if ranks.device.type == "cuda" else None
-            # The queue is equal on all ranks by construction, and statistics are meant to differ.
-            self._parallel = DistributedDataParallel(moco, device_ids=cards, broadcast_buffers=False)
+        self._parallel = ranks.parallel(moco)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -212,10 +208,11 @@ def pretrain(
     if init not in ("random", "imagenet"):
         _check_same_encoder(Path(init), encoder, say)
     queue = queue if queue is not None else default_queue_length(len(frames), settings.batch)
-    say(f"queue of {queue} keys, {queue / len(frames):.2f} of the {len(frames)} frames")
     jitter = jitter if jitter is not None else (0.4 if method == "moco" else 0.0)
 
     def make_task(ranks: Ranks, numbers: Numerics) -> tuple[Task, torch.optim.Optimizer]:
+        if ranks.rank == 0:
+            say(f"queue of {queue} keys, {queue / len(frames):.2f} of the {len(frames)} frames")
         micro = settings.batch // ranks.world // settings.accumulate
         moco = MoCo(
             start_encoder(encoder, init, weights=weights, seed=settings.seed, say=say),
