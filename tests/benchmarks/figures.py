@@ -24,6 +24,7 @@ from measure import (
 )
 from store_io import store_io
 from stream import stream_figure
+from training import EPOCHS, ROOMS, SEEDS, learning_figure, step_figure
 
 MIB = 1 << 20
 
@@ -295,6 +296,25 @@ def stream(plan: Plan) -> Figure:
     return figure
 
 
+def step(plan: Plan) -> Figure:
+    """Training steps on the stream, against steps on a constant batch."""
+    store = plan.fresh("step.zarr")
+    _build(plan.mat(max(64, plan.small_frames)), store, "--level", "640x480", "--level", "320x240")
+    figure = step_figure(store, blocks=max(3, plan.rounds))
+    plan.fresh("step.zarr")
+    return figure
+
+
+def learning(plan: Plan) -> Figure:
+    """What is learnt from 400 synthetic rooms; a quick run has 40, and learns nothing."""
+    quick = plan.rounds < 3
+    sample, store = plan.fresh("rooms"), plan.fresh("rooms.zarr")
+    tell("rendering rooms")
+    time_command([*gfield_command(), "sample", sample, "--rooms", str(40 if quick else ROOMS), "--outdoor", "2"])
+    _build(sample / "nyu" / "nyu_depth_v2_labeled.mat", store, "--level", "640x480", "--level", "160x120")
+    return learning_figure(store, plan.folder, SEEDS[:1] if quick else SEEDS, 2 if quick else EPOCHS)
+
+
 FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "build": build,
     "memory": memory,
@@ -304,4 +324,6 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "codecs": codecs,
     "shards": shards,
     "stream": stream,
+    "step": step,
+    "learning": learning,
 }

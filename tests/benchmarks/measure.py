@@ -108,7 +108,7 @@ def time_command(command: Sequence[str | Path]) -> float:
     return time.perf_counter() - started
 
 
-def run_script(name: str, *arguments: str | Path) -> dict[str, float]:
+def run_script(name: str, *arguments: str | Path) -> dict[str, Any]:
     """What a script of this folder reports of itself on its last line, with ``whole``, the process's seconds."""
     started = time.perf_counter()
     output = _output_of([sys.executable, HERE / name, *arguments])
