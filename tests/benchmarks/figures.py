@@ -300,7 +300,7 @@ def step(plan: Plan) -> Figure:
     """Training steps on the stream, against steps on a constant batch."""
     store = plan.fresh("step.zarr")
     _build(plan.mat(max(64, plan.small_frames)), store, "--level", "640x480", "--level", "320x240")
-    figure = step_figure(store, blocks=max(3, plan.rounds))
+    figure = step_figure(store, blocks=4 * plan.rounds)
     plan.fresh("step.zarr")
     return figure
 
