@@ -149,7 +149,7 @@ def make_spec(
 
 def build_store(
     source: Source,
-    target: Path,
+    target: str | Path,
     spec: StoreSpec | None = None,
     *,
     on_error: OnError = "stop",
@@ -196,6 +196,7 @@ def build_store(
         If the target cannot be written.
     """
     started = time.monotonic()
+    target = Path(target)
     spec = spec or make_spec(source)
     staging = Staging(target, spec)
     current = finished_store(target, spec, overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,7 @@ def local_cluster(workers: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
+        stack.enter_context(_environment_kept())
         with _processes_ignore_interrupts():
             cluster = stack.enter_context(
                 LocalCluster(
@@ -113,6 +115,21 @@ def local_cluster(workers: int) -> Iterator[Any]:
             )
             client = stack.enter_context(Client(cluster))
         yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what Dask sets in this process's environment for its workers to inherit: OMP_NUM_THREADS=1 and more.
+
+    Left there, all that this process starts later would compute on one thread.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

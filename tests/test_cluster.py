@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 import pytest
 
 from gfield.build import build_store, make_spec
+from gfield.dispatch import local_cluster
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.staging import Staging
 
@@ -109,3 +111,11 @@ def test_a_scheduler_that_does_not_answer_is_named(nyu_mat, tmp_path):
     assert run.returncode == 1
     assert "tcp://127.0.0.1:9: no Dask scheduler answers there" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_local_cluster_leaves_the_environment_as_it_was():
+    """Dask sets OMP_NUM_THREADS=1 in this process for its workers to inherit, and so would all that starts later."""
+    before = dict(os.environ)
+    with local_cluster(1) as client:
+        assert client.submit(os.getenv, "OMP_NUM_THREADS").result() == os.environ["OMP_NUM_THREADS"]
+    assert dict(os.environ) == before

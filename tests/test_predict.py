@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from train.depth import DepthNet, make_depth_net
 from train.depth_picture import depth_picture
 from train.encoders import make_encoder
 from train.errors import TrainError
-from train.image_io import MAX_PNG_M, read_image, write_prediction
+from train.image_io import MAX_PNG_M, prediction_stems, read_image, write_prediction
 from train.predict import predict_image
 
 
@@ -318,3 +319,13 @@ def test_any_depth_makes_a_picture(near, ratio, height, width):
 
 def test_no_depth_at_all_is_grey():
     assert (depth_picture(np.full((5, 7), np.nan, np.float32)) == 96).all()
+
+
+def test_no_two_pictures_write_to_one_place(tmp_path):
+    one, other = Path("a/room.jpg"), Path("b/room.jpg")
+    assert prediction_stems([one, other, one], None) == {one: Path("a/room-depth"), other: Path("b/room-depth")}
+    twin = Path("a/room.png")
+    stems = prediction_stems([one, twin], tmp_path)
+    assert stems == {one: tmp_path / "room.jpg-depth", twin: tmp_path / "room.png-depth"}
+    with pytest.raises(TrainError, match=r"a/room.jpg and b/room.jpg: one name.*--out"):
+        prediction_stems([one, other], tmp_path)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from train.checkpoint import save_checkpoint
 from train.errors import TrainError
@@ -60,6 +61,7 @@ def test_a_run_begins_in_a_new_or_empty_folder(tmp_path):
         assert begun["arguments"]["size"] == [640, 480]
         assert begun["command"] == "pretrain"
         assert set(begun["versions"]) == {"python", "gfield", "torch", "torchvision", "numpy"}
+        assert begun["compute_threads"] == torch.get_num_threads()
         assert sorted(os.listdir(folder)) == ["lock", "meta.json"]
 
 

@@ -138,7 +138,12 @@ def finetune(store: Path, labels: str, batch: int | None, **options: Any) -> Non
 @train.command(short_help="Score a fine-tuned run by a named protocol.")
 @click.argument("store", type=path_type)
 @click.argument("run", type=path_type)
-@click.option("--protocol", required=True, metavar="NAME", help="nyu-eigen, nyu-full, make3d-c1, ...: see --list.")
+@click.option(
+    "--protocol",
+    required=True,
+    metavar="NAME",
+    help="nyu-eigen (the paper's), nyu-eigen-pooled, nyu-full, make3d-c1, make3d-c2 or make3d-c1-crop.",
+)
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -176,7 +181,7 @@ def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_
 def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool, device: str) -> None:
     """Predict the depth of each IMAGE: millimetres in a 16-bit PNG, a picture in colours, metres in a .npy file."""
     from train.device import memory_advice, pick_device
-    from train.image_io import read_image, write_prediction
+    from train.image_io import MAX_PNG_M, prediction_stems, read_image, write_prediction
     from train.predict import predict_image
     from train.restore import depth_net_of_run
 
@@ -186,11 +191,13 @@ def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool,
     net.to(where)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    for image in images:
+    for image, stem in prediction_stems(images, out).items():
         rgb_HWC = read_image(image)
         with memory_advice():
             depth_HW = predict_image(net, rgb_HWC, size_WH=(width, height), device=where, mirror=mirror)
-        written = write_prediction(depth_HW, (out or image.parent) / f"{image.stem}-depth")
+        written = write_prediction(depth_HW, stem)
+        if depth_HW.max() > MAX_PNG_M:
+            _say(f"{written[0]}: ends at {MAX_PNG_M} m, what is farther is written as that; {written[2]} has it all")
         click.echo(f"{image}: {depth_HW.min():.2f} to {depth_HW.max():.2f} m; {', '.join(map(str, written))}")
 
 

@@ -86,12 +86,12 @@ def numerics(device: torch.device, precision: Precision = "auto") -> Numerics:
     able = not cuda or torch.cuda.is_bf16_supported()
     if precision == "bf16" and not able:
         raise TrainError(f"{device} has no bfloat16, wanted --precision float32")
+    bf16 = precision == "bf16" or (precision == "auto" and cuda and able)
     if cuda:
-        # TF32 for what stays in float32: ten more bits than bfloat16 have, at the speed of tensor cores.
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-    return Numerics(device, bf16=precision == "bf16" or (precision == "auto" and cuda and able), channels_last=True)
+        # float32 means float32: by default cuDNN would keep ten bits of it. (Matrix products do not, by default.)
+        torch.backends.cudnn.allow_tf32 = bf16
+    return Numerics(device, bf16=bf16, channels_last=True)
 
 
 @contextmanager

@@ -23,13 +23,12 @@ from train.frames import Frames
 from train.labels import label_subset
 from train.loop import Outcome, Task
 from train.losses import DEPTH_LOSSES
-from train.pretrain import _check_same_encoder, _plain, _to_bytes
 from train.random import generator
 from train.ranks import Ranks
-from train.restore import Say, start_encoder
+from train.restore import Say, check_start, start_encoder
 from train.session import Settings, common_size, describe, open_stores, rows_of, run_training
 from train.stream import Batch
-from train.views import flipped
+from train.views import as_picture, flipped
 
 # Network: encoder of the paper, loss of the released code.
 ENCODERS_OF = {"densedepth": "densenet161", "fcrn": "resnet50"}
@@ -108,7 +107,7 @@ class Finetuning:
         near_N1hw = torch.nan_to_num(self._net.min_depth_m / depth_N1hw).clamp(0, 1).sqrt()
         grey_N3HW = torch.nn.functional.interpolate(near_N1hw, size=rgb_N3HW.shape[-2:]).expand(-1, 3, -1, -1)
         sheet_3HW = torch.cat([torch.cat(list(view), -1) for view in (rgb_N3HW, grey_N3HW)], -2)
-        return {"picture over depth": _to_bytes(sheet_3HW)}
+        return {"picture over depth": as_picture(sheet_3HW)}
 
     def _loss_of(self, predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         if self._loss == "densedepth":
@@ -179,8 +178,7 @@ def finetune(
     frames = Frames([(opened, rows)], {"rgb": f"{level}/rgb", "depth": _depth_key(opened, size)})
     depth_range_m = DEPTH_RANGES_M.get(opened.spec.kind, DEPTH_RANGES_M["nyu"])
     normalise = init == "imagenet"
-    if init not in ("random", "imagenet"):
-        _check_same_encoder(Path(init), encoder, say)
+    check_start(encoder, init, say)
 
     def make_task(ranks: Ranks, numbers: Numerics) -> tuple[Task, torch.optim.Optimizer]:
         net = make_depth_net(
@@ -198,7 +196,7 @@ def finetune(
         return task, torch.optim.Adam(net.parameters(), settings.rate)
 
     arguments = {
-        **_plain(settings),
+        **settings.as_dict(),
         "init": init,
         "network": network,
         "encoder": encoder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -69,6 +70,38 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     if bgr_HWC is None:
         raise TrainError(f"{path}: the pixels are damaged, wanted a whole picture")
     return cv2.cvtColor(bgr_HWC, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def prediction_stems(images: Sequence[Path], out: Path | None) -> dict[Path, Path]:
+    """Where the predictions of pictures go: beside each, or all into one folder; no two to one place.
+
+    Parameters
+    ----------
+    images
+        Files of pictures. One that is named twice counts once.
+    out
+        The folder, or None.
+
+    Returns
+    -------
+    dict
+        Path without suffix, for `write_prediction`, by picture: ``room-depth`` for ``room.jpg``, or
+        ``room.jpg-depth`` where ``room.png`` is there too.
+
+    Raises
+    ------
+    TrainError
+        If pictures of the same name from several folders would meet in ``out``.
+    """
+    given = list(dict.fromkeys(images))
+    folders = [out or image.parent for image in given]
+    short = [folder / f"{image.stem}-depth" for folder, image in zip(folders, given, strict=True)]
+    long = [folder / f"{image.name}-depth" for folder, image in zip(folders, given, strict=True)]
+    stems = short if len(set(short)) == len(given) else long
+    if len(set(stems)) < len(given):
+        one, other = [image for image, stem in zip(given, stems, strict=True) if stems.count(stem) > 1][:2]
+        raise TrainError(f"{one} and {other}: one name, and one folder for the results; wanted an --out for each")
+    return dict(zip(given, stems, strict=True))
 
 
 def write_prediction(depth_HW: npt.NDArray[np.float32], stem: Path) -> tuple[Path, Path, Path]:

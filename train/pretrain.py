@@ -25,10 +25,10 @@ from train.loop import Outcome, Task
 from train.moco import MoCo, default_queue_length
 from train.random import generator
 from train.ranks import Ranks
-from train.restore import Say, encoder_state, start_encoder
+from train.restore import Say, check_start, start_encoder
 from train.session import Settings, common_size, describe, open_stores, rows_of, run_training
 from train.stream import Batch
-from train.views import draw_views, field_view, rgb_view
+from train.views import as_picture, draw_views, field_view, rgb_view
 
 Method = Literal["gradient-moco", "moco"]
 
@@ -51,6 +51,8 @@ class Pretraining:
         Rows and columns of a view.
     jitter, grey
         Strength of colour jitter and share of grey pictures among the queries (for ``"moco"``, among the keys too).
+    frames
+        N of the logged K/N: all that an epoch shows.
     """
 
     def __init__(
@@ -62,12 +64,13 @@ class Pretraining:
         size_HW: tuple[int, int],
         jitter: float,
         grey: float,
+        frames: int,
         settings: Settings,
         ranks: Ranks,
         numbers: Numerics,
     ) -> None:
         self._moco, self._method, self._region, self._size_HW = moco, method, region, size_HW
-        self._jitter, self._grey = jitter, grey
+        self._jitter, self._grey, self._frames = jitter, grey, frames
         self._settings, self._ranks, self._numbers = settings, ranks, numbers
         self._keys_NC: torch.Tensor | None = None
         if settings.compiled:
@@ -107,7 +110,8 @@ class Pretraining:
         if self._ranks.world > 1:
             means = list(scalars.values())
             self._ranks.mean_over_ranks(means)
-        return {**scalars, "queue_filled": self._moco.queue_filled}
+        filled = self._moco.queue_filled
+        return {**scalars, "queue_filled": filled, "queue_share": filled / self._frames}
 
     def commit(self) -> None:
         """The momentum average, and the new keys into the queue."""
@@ -119,7 +123,7 @@ class Pretraining:
         """The first four queries over their keys."""
         query_N3HW, key_N3HW = (view[:4] for view in self.views(batch))
         sheet_3HW = torch.cat([torch.cat(list(view), -1) for view in (query_N3HW, key_N3HW)], -2)
-        return {"query over key": _to_bytes(sheet_3HW)}
+        return {"query over key": as_picture(sheet_3HW)}
 
     def _draw_views(self, step: int, purpose: str) -> Any:
         rng = generator(self._settings.seed, f"{purpose} views", step)
@@ -143,11 +147,6 @@ class Pretraining:
         if last or not isinstance(self._parallel, DistributedDataParallel):
             return contextlib.nullcontext()
         return self._parallel.no_sync()
-
-
-def _to_bytes(picture_3HW: torch.Tensor) -> npt.NDArray[np.uint8]:
-    picture: npt.NDArray[np.uint8] = (picture_3HW * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return picture
 
 
 def pretrain(
@@ -205,8 +204,7 @@ def pretrain(
     frames = Frames(parts, {name: f"{level}/{name}" for name in arrays})
     if not len(frames):
         raise TrainError(f"{', '.join(map(str, stores))}: no frame of split train or unlabeled to train on")
-    if init not in ("random", "imagenet"):
-        _check_same_encoder(Path(init), encoder, say)
+    check_start(encoder, init, say)
     queue = queue if queue is not None else default_queue_length(len(frames), settings.batch)
     jitter = jitter if jitter is not None else (0.4 if method == "moco" else 0.0)
 
@@ -235,6 +233,7 @@ def pretrain(
             size_HW=(height, width),
             jitter=jitter,
             grey=0.2 if method == "moco" else 0.0,
+            frames=len(frames),
             settings=settings,
             ranks=ranks,
             numbers=numbers,
@@ -244,7 +243,7 @@ def pretrain(
         return task, optimizer
 
     arguments = {
-        **_plain(settings),
+        **settings.as_dict(),
         "method": method,
         "encoder": encoder,
         "size": level,
@@ -261,10 +260,6 @@ def pretrain(
     return run_training(settings, frames, make_task, meta, say)
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(settings).items()}
-
-
 def _common_region(stores: Sequence[Store], size_WH: tuple[int, int]) -> Region:
     """The part of the pictures that is valid in all stores."""
     width, height = size_WH
@@ -276,9 +271,3 @@ def _common_region(stores: Sequence[Store], size_WH: tuple[int, int]) -> Region:
         left=max(region.left for region in regions),
         right=min(region.right for region in regions),
     )
-
-
-def _check_same_encoder(run: Path, wanted: str, say: Say) -> None:
-    _, seen = encoder_state(run, say)
-    if seen != wanted:
-        raise TrainError(f"{run}: its encoder is {seen}, wanted {wanted} (--encoder)")

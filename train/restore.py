@@ -50,6 +50,26 @@ def start_encoder(name: str, init: str, *, weights: Path | None = None, seed: in
     return encoder
 
 
+def check_start(name: str, init: str, say: Say) -> None:
+    """Refuse a run with another encoder than the one wanted, before anything is computed.
+
+    Parameters
+    ----------
+    name, init, say
+        As in `start_encoder`.
+
+    Raises
+    ------
+    TrainError
+        If ``init`` names a run that has another encoder, or none.
+    """
+    if init in ("random", "imagenet"):
+        return
+    _, seen = encoder_state(Path(init), say)
+    if seen != name:
+        raise TrainError(f"{init}: its encoder is {seen}, wanted {name} (--encoder)")
+
+
 def encoder_state(run: Path, say: Say) -> tuple[dict[str, torch.Tensor], str]:
     """The weights of a run's encoder (the query encoder of a pre-training), and its name."""
     meta = read_run(run)

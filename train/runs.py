@@ -12,14 +12,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from train.arithmetic import arithmetic
 from train.errors import TrainError
 from train.files import TEMPORARY, remove, write_atomically
 
@@ -138,15 +137,9 @@ def _begin(
         for name in _CONTENT:
             if os.path.lexists(folder / name):
                 remove(folder / name)
-    begun = {"kind": _KIND, **meta, "versions": _versions()}
+    begun = {"kind": _KIND, **meta, **arithmetic()}
     write_atomically(folder / _META, (json.dumps(begun, indent=2) + "\n").encode())
     return begun
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
-    packages = ("gfield", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def _holds_run(folder: Path, resume: bool, overwrite: bool) -> bool:
@@ -202,7 +195,8 @@ def _flat(meta: dict[str, Any], may_differ: Collection[str]) -> dict[str, Any]:
         f"store {index}": {name: value for name, value in store.items() if name != "path"}
         for index, store in enumerate(meta.get("stores", []))
     }
-    rest = {name: value for name, value in meta.items() if name not in ("arguments", "stores", "versions", "kind")}
+    apart = ("kind", "arguments", "stores", *arithmetic())
+    rest = {name: value for name, value in meta.items() if name not in apart}
     return {**rest, **arguments, **stores}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from gfield import Store, open_store
+from train.arithmetic import compute_as_begun
 from train.checkpoint import load_checkpoint
 from train.device import Numerics, Precision, memory_advice, numerics
 from train.display import TrainingDisplay
@@ -78,6 +79,10 @@ class Settings:
     save_every: int | None = None
     resume: bool = False
     overwrite: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``meta.json`` keeps them."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
 # What may differ between a run and its resumption: none of it shows in the weights.
@@ -153,7 +158,8 @@ def _on_rank(
     schedule = Schedule(settings.schedule, settings.rate, steps, settings.warmup, decay_steps=30 * per_epoch)
     with contextlib.ExitStack() as open_things:
         signals = open_things.enter_context(StopSignals())
-        _take_folder(ranks, settings, meta, open_things)
+        begun = _take_folder(ranks, settings, meta, open_things)
+        compute_as_begun(begun, ranks.device, say)
         checkpoint = load_checkpoint(settings.out, say=say) if settings.resume else None
         with memory_advice():
             task, optimizer = make_task(ranks, numbers)
@@ -197,9 +203,11 @@ def _check_batch(settings: Settings, frames: int, ranks: Ranks) -> None:
         )
 
 
-def _take_folder(ranks: Ranks, settings: Settings, meta: Mapping[str, Any], open_things: contextlib.ExitStack) -> None:
-    """The first rank takes the folder; all fail if it cannot, instead of waiting for it."""
-    problem = None
+def _take_folder(
+    ranks: Ranks, settings: Settings, meta: Mapping[str, Any], open_things: contextlib.ExitStack
+) -> dict[str, Any]:
+    """The first rank takes the folder; all fail if it cannot, instead of waiting for it. Gives the run's beginning."""
+    problem, begun = None, {}
     if ranks.rank == 0:
         try:
             run = create_run(
@@ -209,12 +217,13 @@ def _take_folder(ranks: Ranks, settings: Settings, meta: Mapping[str, Any], open
                 overwrite=settings.overwrite,
                 may_differ=FREE_ARGUMENTS,
             )
-            open_things.enter_context(run)
+            begun = open_things.enter_context(run)
         except (TrainError, OSError) as error:
             problem = str(error)
-    problem = ranks.from_first(problem)
+    problem, begun = ranks.from_first((problem, begun))
     if problem is not None:
         raise TrainError(problem)
+    return begun
 
 
 def describe(stores: Sequence[Store]) -> list[dict[str, str]]:

@@ -187,6 +187,12 @@ def flipped(images_NCHW: torch.Tensor, flip_N: npt.NDArray[np.bool_]) -> torch.T
     return torch.where(flip.view(-1, *[1] * (images_NCHW.dim() - 1)), images_NCHW.flip(-1), images_NCHW)
 
 
+def as_picture(image_3HW: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """An image in [0, 1] as (H, W, 3) uint8, for people to look at."""
+    picture_HWC: npt.NDArray[np.uint8] = (image_3HW * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return picture_HWC
+
+
 def _check(height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], flip: float) -> None:
     if height <= 0 or width <= 0:
         raise TrainError(f"region for crops has {height} rows and {width} columns, wanted some of both")

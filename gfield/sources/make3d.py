@@ -133,7 +133,7 @@ class Make3D:
         return Frame(index, found)
 
 
-def open_make3d(root: Path, *, on_unreadable: Literal["stop", "skip"] = "stop") -> Make3D:
+def open_make3d(root: str | Path, *, on_unreadable: Literal["stop", "skip"] = "stop") -> Make3D:
     """Find the pairs below a folder, and check that their files can be read.
 
     The header of every picture is read and every grid is parsed (about 2 ms a pair); pixels are not decoded.
@@ -152,6 +152,7 @@ def open_make3d(root: Path, *, on_unreadable: Literal["stop", "skip"] = "stop") 
     InputError
         No folder, no pair, or (``"stop"``) a file that cannot be read.
     """
+    root = Path(root)
     if not os.path.isdir(root):  # unlike Path.is_dir, False where the way there may not be searched
         raise InputError(f"{root}: not a folder; the folder with {_LAYOUT} wanted")
     images, depths = _find(root)

@@ -134,7 +134,7 @@ class NyuV2:
         return Frame(index, dict(upright))
 
 
-def open_nyuv2(mat: Path, splits: Path | None = None, keep_frame: bool = False) -> NyuV2:
+def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bool = False) -> NyuV2:
     """Open the labelled .mat, reading what describes it but no frame.
 
     Parameters
@@ -151,6 +151,7 @@ def open_nyuv2(mat: Path, splits: Path | None = None, keep_frame: bool = False) 
     InputError
         A file is missing, truncated, or not what it should be.
     """
+    mat, splits = Path(mat), None if splits is None else Path(splits)
     if splits is None and (mat.parent / "splits.mat").is_file():
         splits = mat.parent / "splits.mat"
     with open_hdf5(mat) as file:
