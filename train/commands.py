@@ -254,4 +254,4 @@ def _after_pretraining(settings: Settings) -> str:
 
 
 def _after_finetuning(settings: Settings) -> str:
-    return f"next: train evaluate STORE {settings.out} --protocol nyu-eigen"
+    return f"next: train evaluate STORE {settings.out} --protocol ...; train predict IMAGE... --run {settings.out}"

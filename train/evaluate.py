@@ -81,7 +81,7 @@ class Evaluation:
 
     def summary(self) -> str:
         """For people."""
-        count = f"{self.images} images"
+        count = f"{self.images} image{'s' if self.images > 1 else ''}"
         if not self.official:
             count += f" (the protocol's own are {self.protocol.images}: not comparable with published numbers)"
         values = "  ".join(f"{name} {self.metrics[name]:.3f}" for name in METRICS)

@@ -15,6 +15,7 @@ from measure import HERE, Figure, Line, ratios, run_script, tell
 
 SIZE, BATCH = "320x240", 8
 ROOMS, SEEDS, EPOCHS = 400, (0, 1, 2), 15
+_COLOURS_BGR = ((180, 90, 30), (40, 120, 220), (60, 160, 60))
 
 
 def step_figure(store: Path, blocks: int) -> Figure:
@@ -59,7 +60,7 @@ def learning_figure(store: Path, folder: Path, seeds: Sequence[int], epochs: int
 
 def draw_curves(path: Path, losses: Sequence[Sequence[float]]) -> None:
     """Draw losses over steps, smoothed over 27 steps (one epoch of 219 rooms), the axis of losses logarithmic."""
-    width, height, left, top, right, bottom = 900, 420, 80, 20, 20, 60
+    width, height, left, top, right, bottom = 900, 420, 60, 50, 20, 60
     sheet = np.full((height, width, 3), 255, np.uint8)
     smooth = [np.convolve(run, np.ones(27) / 27, "valid") for run in losses]
     low, high = min(run.min() for run in smooth), max(run.max() for run in smooth)
@@ -74,16 +75,19 @@ def draw_curves(path: Path, losses: Sequence[Sequence[float]]) -> None:
     def text(words: str, x: int, y: int) -> None:
         cv2.putText(sheet, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (60, 60, 60), 1, cv2.LINE_AA)
 
-    for loss in np.geomspace(low, high, 5):
-        y = place(0, loss)[1]
-        cv2.line(sheet, (left, y), (width - right, y), (225, 225, 225), 1)
-        text(f"{loss:.3f}", 15, y + 5)
+    for loss in (ten * one for ten in (0.001, 0.01, 0.1, 1) for one in (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        if low <= loss <= high:
+            y = place(0, loss)[1]
+            cv2.line(sheet, (left, y), (width - right, y), (225, 225, 225), 1)
+            text(f"{loss:g}", 10, y + 5)
     for step in range(0, steps + 1, 100):
         text(str(step), place(step, low)[0] - 10, height - bottom + 25)
     text("step", width // 2, height - 12)
-    text("training loss, mean of an epoch", left + 10, top + 15)
-    for run, colour in zip(smooth, ((180, 90, 30), (40, 120, 220), (60, 160, 60)), strict=False):
+    text("training loss, mean of an epoch", 10, 25)
+    for seed, (run, colour) in enumerate(zip(smooth, _COLOURS_BGR, strict=False)):
         points = np.array([place(step + 13, loss) for step, loss in enumerate(run)], np.int32)
         cv2.polylines(sheet, [points], False, colour, 2, cv2.LINE_AA)
+        cv2.line(sheet, (width - 290 + 95 * seed, 20), (width - 265 + 95 * seed, 20), colour, 2, cv2.LINE_AA)
+        text(f"seed {seed}", width - 258 + 95 * seed, 25)
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), sheet)
