@@ -6,10 +6,12 @@ import os
 import uuid
 from pathlib import Path
 
+TEMPORARY = ".tmp"
+
 
 def temporary_name(folder: Path) -> Path:
-    """A name in ``folder`` that nobody else uses."""
-    return folder / f"{uuid.uuid4().hex}.tmp"
+    """A name in ``folder`` that nobody else uses; whoever owns the folder may remove what ends in `TEMPORARY`."""
+    return folder / f"{uuid.uuid4().hex}{TEMPORARY}"
 
 
 def sync_folder(folder: Path) -> None:

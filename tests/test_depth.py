@@ -20,13 +20,7 @@ from train.fcrn import FcrnDecoder, UpProjection
 PUBLISHED = [("fcrn", "resnet50"), ("densedepth", "densenet161")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are done sooner by one thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(*shape: int) -> torch.Tensor:

@@ -22,13 +22,7 @@ from train.weights import imagenet_weights, load_weights
 SMALL_N3HW = (2, 3, 64, 96)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are done sooner by one thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(seed: int = 0, shape=SMALL_N3HW) -> torch.Tensor:

@@ -23,14 +23,7 @@ from train.export import export_encoder, export_onnx, export_run
 from train.runs import create_run
 from train.weights import imagenet_weights, load_weights
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are done sooner by one thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(*shape: int) -> torch.Tensor:

@@ -21,14 +21,7 @@ from train.errors import TrainError
 from train.image_io import MAX_PNG_M, prediction_stems, read_image, write_prediction
 from train.predict import predict_image
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are done sooner by one thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def smooth_picture(height: int = 61, width: int = 83) -> np.ndarray:
