@@ -143,6 +143,18 @@ def test_predict_writes_three_files_of_the_pictures_size(finetuned, frames, tmp_
     assert 0.1 <= depth.min() <= depth.max() <= 10
 
 
+def test_a_bad_picture_does_not_cost_the_others(finetuned, frames, tmp_path):
+    good, strip, text = tmp_path / "good.png", tmp_path / "strip.png", tmp_path / "text.jpg"
+    cv2.imwrite(str(good), frames[0].rgb_HWC)
+    cv2.imwrite(str(strip), np.zeros((2, 100, 3), np.uint8))
+    text.write_text("no picture")
+    said = train("predict", strip, text, good, "--run", finetuned, "--device", "cpu", code=1).output
+    assert f"Error: {strip}: a picture of 100 x 2 pixels" in said
+    assert f"Error: {text}: begins with 6e 6f" in said
+    assert f"{good}: " in said
+    assert (tmp_path / "good-depth.npy").is_file()
+
+
 @pytest.mark.parametrize(("target", "name"), [("torchvision", "encoder.pth"), ("safetensors", "encoder.safetensors")])
 def test_export_prints_how_far_outputs_differ(finetuned, tmp_path, target, name):
     said = train("export", finetuned, "--to", target, "--out", tmp_path / name).output

@@ -181,6 +181,7 @@ def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_
 def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool, device: str) -> None:
     """Predict the depth of each IMAGE: millimetres in a 16-bit PNG, a picture in colours, metres in a .npy file."""
     from train.device import memory_advice, pick_device
+    from train.errors import PictureError
     from train.image_io import MAX_PNG_M, prediction_stems, read_image, write_prediction
     from train.predict import predict_image
     from train.restore import depth_net_of_run
@@ -191,14 +192,23 @@ def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool,
     net.to(where)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+    failed = False
     for image, stem in prediction_stems(images, out).items():
-        rgb_HWC = read_image(image)
-        with memory_advice():
-            depth_HW = predict_image(net, rgb_HWC, size_WH=(width, height), device=where, mirror=mirror)
+        try:
+            rgb_HWC = read_image(image)
+            with memory_advice():
+                depth_HW = predict_image(net, rgb_HWC, size_WH=(width, height), device=where, mirror=mirror)
+        except PictureError as error:
+            # The other pictures are as good as before.
+            _say(f"Error: {error}" if str(error).startswith(str(image)) else f"Error: {image}: {error}")
+            failed = True
+            continue
         written = write_prediction(depth_HW, stem)
         if depth_HW.max() > MAX_PNG_M:
             _say(f"{written[0]}: ends at {MAX_PNG_M} m, what is farther is written as that; {written[2]} has it all")
         click.echo(f"{image}: {depth_HW.min():.2f} to {depth_HW.max():.2f} m; {', '.join(map(str, written))}")
+    if failed:
+        sys.exit(1)
 
 
 @train.command(short_help="Hand a run's network to other tools.")

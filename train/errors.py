@@ -7,3 +7,7 @@ from gfield import UserError
 
 class TrainError(UserError):
     """A mistake in the options, the store or the files of a run, told in one line."""
+
+
+class PictureError(TrainError):
+    """A picture that cannot be read or predicted; others may be."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from train.depth_picture import depth_picture
-from train.errors import TrainError
+from train.errors import PictureError, TrainError
 from train.files import write_atomically
 
 # 16-bit millimetres end here; what is farther is written as this.
@@ -46,29 +46,29 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
     Raises
     ------
-    TrainError
+    PictureError
         If the file cannot be read, is no JPEG or PNG, is damaged, in CMYK, or larger than 64 million pixels.
     """
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:
-            raise TrainError(f"{path}: {size} bytes, wanted at most {_MAX_BYTES}")
+            raise PictureError(f"{path}: {size} bytes, wanted at most {_MAX_BYTES}")
         data = path.read_bytes()
     except OSError as error:
-        raise TrainError(f"{path}: {error.strerror}") from error
+        raise PictureError(f"{path}: {error.strerror}") from error
     if data.startswith(_PNG_HEAD):
         _check_png(path, data)
     elif data.startswith(_JPEG_HEAD):
         _check_jpeg(path, data)
     else:
-        raise TrainError(f"{path}: begins with {data[:4].hex(' ') or 'nothing'}, wanted a JPEG or PNG picture")
+        raise PictureError(f"{path}: begins with {data[:4].hex(' ') or 'nothing'}, wanted a JPEG or PNG picture")
     try:
         # OpenCV and not the JPEG library alone: it turns pictures by EXIF, and decodes JPEG to the same bits.
         bgr_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         bgr_HWC = None
     if bgr_HWC is None:
-        raise TrainError(f"{path}: the pixels are damaged, wanted a whole picture")
+        raise PictureError(f"{path}: the pixels are damaged, wanted a whole picture")
     return cv2.cvtColor(bgr_HWC, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
@@ -151,17 +151,17 @@ def _check_png(path: Path, data: bytes) -> None:
         length, name = struct.unpack_from(">I4s", data, at) if at + 8 <= len(data) else (0, b"")
         end = at + 12 + length
         if not name or end > len(data):
-            raise TrainError(f"{path}: ends after {len(data)} bytes within a chunk, wanted a whole PNG")
+            raise PictureError(f"{path}: ends after {len(data)} bytes within a chunk, wanted a whole PNG")
         if at == len(_PNG_HEAD):
             _check_png_size(path, name, data[at + 8 : end - 4])
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise TrainError(f"{path}: the checksum at byte {end - 4} is wrong, wanted an undamaged PNG")
+            raise PictureError(f"{path}: the checksum at byte {end - 4} is wrong, wanted an undamaged PNG")
         at = end
 
 
 def _check_png_size(path: Path, name: bytes, header: bytes) -> None:
     if name != b"IHDR" or len(header) != 13:
-        raise TrainError(f"{path}: its first chunk is {name!r}, wanted a PNG that begins with its size")
+        raise PictureError(f"{path}: its first chunk is {name!r}, wanted a PNG that begins with its size")
     _check_pixels(path, *struct.unpack_from(">II", header))
 
 
@@ -170,19 +170,19 @@ def _check_jpeg(path: Path, data: bytes) -> None:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        raise TrainError(f"{path}: no readable JPEG header, wanted a JPEG picture") from error
+        raise PictureError(f"{path}: no readable JPEG header, wanted a JPEG picture") from error
     _check_pixels(path, width, height)
     if colours not in _JPEG_COLOURS:
-        raise TrainError(f"{path}: colours are {colours}, wanted {', '.join(_JPEG_COLOURS)}")
+        raise PictureError(f"{path}: colours are {colours}, wanted {', '.join(_JPEG_COLOURS)}")
     try:
         simplejpeg.decode_jpeg(data, "GRAY", strict=True)
     except ValueError as error:
-        raise TrainError(f"{path}: {error}, wanted a whole JPEG") from error
+        raise PictureError(f"{path}: {error}, wanted a whole JPEG") from error
 
 
 def _check_pixels(path: Path, width: int, height: int) -> None:
     if not 0 < width * height <= _MAX_PIXELS:
-        raise TrainError(f"{path}: {width} x {height} pixels, wanted 1 to {_MAX_PIXELS} in all")
+        raise PictureError(f"{path}: {width} x {height} pixels, wanted 1 to {_MAX_PIXELS} in all")
 
 
 def _encode_png(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:

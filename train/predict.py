@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from train.depth import DepthNet
-from train.errors import TrainError
+from train.errors import PictureError
 
 # Beyond, a picture scaled to the training's area is a strip in which the network sees nothing that it knows.
 _MAX_RATIO = 8
@@ -54,13 +54,13 @@ def predict_image(
 
     Raises
     ------
-    TrainError
+    PictureError
         If the picture is empty, or one side is more than 8 times the other.
     """
     assert not net.training
     height, width = rgb_HWC.shape[:2]
     if not min(height, width) or max(height, width) > _MAX_RATIO * min(height, width):
-        raise TrainError(f"picture of {width} x {height} pixels: wanted sides of at most {_MAX_RATIO} to 1")
+        raise PictureError(f"a picture of {width} x {height} pixels, wanted sides of at most {_MAX_RATIO} to 1")
     scale = math.sqrt(size_WH[0] * size_WH[1] / (width * height))
     scaled_WH = max(1, round(width * scale)), max(1, round(height * scale))
     # Levels of a store are made by area too.

@@ -177,7 +177,8 @@ def _on_rank(
             )
         start = checkpoint.step if checkpoint else 0
         say(
-            f"{len(frames)} frames, {per_epoch} steps an epoch, batch {settings.batch}, {ranks.world} "
+            f"{len(frames)} frame{'s' if len(frames) > 1 else ''}, "
+            f"{per_epoch} step{'s' if per_epoch > 1 else ''} an epoch, batch {settings.batch}, {ranks.world} "
             f"process{'es' if ranks.world > 1 else ''} on {ranks.device.type}, cache: {stream.cache} "
             f"({stream.cache_reason})"
         )
