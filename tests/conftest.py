@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import gfield
 from gfield.sample.nyu_mat import LabelledFrame, write_nyu_mat, write_splits
 
 # Machines are shared and noisy: a slow example is not a wrong one.
@@ -86,3 +87,32 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def small_store(nyu_mat, tmp_path_factory) -> Path:
+    """A small store with small levels; not to be changed."""
+    source = gfield.open_nyuv2(nyu_mat)
+    target = tmp_path_factory.mktemp("store") / "nyu.zarr"
+    gfield.build_store(source, target, gfield.make_spec(source, levels_WH=[(640, 480), (160, 120), (80, 60)]))
+    return target
+
+
+@pytest.fixture(scope="session")
+def pretrained(small_store, tmp_path_factory) -> Path:
+    """A run of four steps of pre-training."""
+    from .small_runs import SMALL, train
+
+    run = tmp_path_factory.mktemp("runs") / "pretrained"
+    train("pretrain", small_store, "--out", run, *SMALL, "--steps", 4)
+    return run
+
+
+@pytest.fixture(scope="session")
+def finetuned(small_store, pretrained) -> Path:
+    """A run of four steps of fine-tuning that starts from it."""
+    from .small_runs import SMALL, train
+
+    run = pretrained.with_name("finetuned")
+    train("finetune", small_store, "--out", run, "--init", pretrained, "--network", "fcrn", *SMALL, "--steps", 4)
+    return run

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from train.encoders import ENCODERS, Encoder, make_encoder, seeded_layers
+from train.encoders import ENCODERS, Encoder, make_encoder
 from train.errors import TrainError
+from train.random import seeded_layers
 from train.weights import imagenet_weights, load_weights
 
 SMALL_N3HW = (2, 3, 64, 96)

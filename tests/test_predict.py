@@ -251,7 +251,7 @@ def test_a_picture_of_the_trainings_size_is_what_the_network_predicts(net):
 
 @pytest.mark.parametrize("shape", [(0, 5, 3), (10, 81, 3), (900, 100, 3)])
 def test_strips_are_refused(net, shape):
-    with pytest.raises(TrainError, match=rf"picture of {shape[1]} x {shape[0]} pixels, wanted sides of at most 8 to 1"):
+    with pytest.raises(TrainError, match=rf"^picture: {shape[1]} x {shape[0]} pixels, wanted sides of at most 8 to 1"):
         predict_image(net, np.zeros(shape, np.uint8), size_WH=(96, 64))
 
 

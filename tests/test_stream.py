@@ -292,9 +292,11 @@ def test_in_order_may_be_abandoned(listed):
 
 def test_control_c_ends_a_program_that_streams(path):
     code = f"""
+import signal
 from gfield import open_store
 from train.frames import Frames
 from train.stream import Stream
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's would be ignored
 store = open_store({str(path)!r})
 stream = Stream(Frames([(store, range(10))], {KEYS!r}), batch=2, seed=0, cache="none", threads=2)
 for batch in stream.batches(0, 10**9):
@@ -305,6 +307,9 @@ for batch in stream.batches(0, 10**9):
         assert process.stdout is not None
         assert process.stdout.readline() == b"streaming\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE_S)
+        try:
+            _, said = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert said.decode().splitlines()[-1].startswith("KeyboardInterrupt")

@@ -166,6 +166,7 @@ def loaded_after(statement: str) -> set[str]:
         ("import gfield; dir(gfield); gfield.__version__", set()),
         ("import cli", set()),
         ("import cli; cli.gfield(['build', 'nyu', '--help'], standalone_mode=False)", set()),
+        ("import cli; cli.train(['pretrain', '--help'], standalone_mode=False)", set()),
         ("import gfield.frame", {"numpy"}),
         ("import gfield.field", {"numpy", "cv2"}),
         ("import gfield; gfield.open_store", HEAVY - DASK - {"torch", "torchvision", "h5py", "cv2", "rich"}),

@@ -40,10 +40,10 @@ def compute_as_begun(begun: Mapping[str, Any], device: torch.device, say: Callab
     if device.type == "cpu":
         # Also where the number is right: a call pins it, and MKL may no longer choose a smaller one by itself.
         torch.set_num_threads(begun["compute_threads"])
-    was, now = begun, arithmetic()
-    differ = [f"{name} {was['versions'][name]}, now {seen}" for name, seen in now["versions"].items()
-              if was["versions"].get(name) != seen]  # fmt: skip
-    if device.type == "cpu" and was["instructions"] != now["instructions"]:
-        differ.append(f"a processor with {was['instructions']}, now {now['instructions']}")
+    now = arithmetic()
+    was = begun["versions"]
+    differ = [f"{name} {was[name]}, now {seen}" for name, seen in now["versions"].items() if was[name] != seen]
+    if device.type == "cpu" and begun["instructions"] != now["instructions"]:
+        differ.append(f"a processor with {begun['instructions']}, now {now['instructions']}")
     if differ:
         say(f"the run began with {'; '.join(differ)}: it goes on, but not bit for bit as it would have there")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.device import to_device
 from train.errors import TrainError
 from train.views import Index
 
@@ -126,19 +127,13 @@ def coloured(rgb_N3HW: torch.Tensor, colours: Colours) -> torch.Tensor:
     if colours.grey_N.any():
         rgb_N3HW = torch.where(_per_sample(colours.grey_N, device), _luminance(rgb_N3HW), rgb_N3HW)
     if (colours.swap_N3 != np.arange(3)).any():
-        source_N3 = _to(colours.swap_N3, device)
+        source_N3 = to_device(colours.swap_N3, device)
         rgb_N3HW = rgb_N3HW[torch.arange(len(colours), device=device)[:, None], source_N3]
     return rgb_N3HW
 
 
-def _to(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """A small array on the device, by a copy that the CPU does not wait for."""
-    host = torch.from_numpy(np.ascontiguousarray(values))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
-
-
 def _per_sample(values_N: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    return _to(values_N, device)[:, None, None, None]
+    return to_device(values_N, device)[:, None, None, None]
 
 
 def _luminance(rgb_N3HW: torch.Tensor) -> torch.Tensor:

@@ -152,7 +152,7 @@ def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_
     from gfield import console, open_store
     from train.device import memory_advice, pick_device
     from train.evaluate import evaluate as score
-    from train.frames import preflight
+    from train.frames import preflight, size_of_level
     from train.protocols import protocol_named
     from train.restore import depth_net_of_run
     from train.runs import write_result
@@ -161,13 +161,19 @@ def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_
     opened = open_store(store)
     preflight([opened])
     net, meta = depth_net_of_run(run, _say)
-    size = meta["arguments"]["size"]
-    width, height = (int(number) for number in size.split("x"))
     where = pick_device(device)
     net.to(where)
     with console.progress(f"evaluate {store.name}", "pictures") as (start, advance), memory_advice():
         start(len(opened.rows("test")) if "test" in opened.splits else 0)
-        result = score(net, opened, rule, size_WH=(width, height), batch=batch, device=where, on_frames=advance)
+        result = score(
+            net,
+            opened,
+            rule,
+            size_WH=size_of_level(meta["arguments"]["size"]),
+            batch=batch,
+            device=where,
+            on_frames=advance,
+        )
     path = write_result(run, f"{protocol}-{store.stem}", result.as_dict())
     click.echo(console.as_json(result.as_dict()) if as_json else f"{result.summary()}\n{path}")
 
@@ -182,12 +188,13 @@ def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool,
     """Predict the depth of each IMAGE: millimetres in a 16-bit PNG, a picture in colours, metres in a .npy file."""
     from train.device import memory_advice, pick_device
     from train.errors import PictureError
+    from train.frames import size_of_level
     from train.image_io import MAX_PNG_M, prediction_stems, read_image, write_prediction
     from train.predict import predict_image
     from train.restore import depth_net_of_run
 
     net, meta = depth_net_of_run(run, _say)
-    width, height = (int(number) for number in meta["arguments"]["size"].split("x"))
+    size_WH = size_of_level(meta["arguments"]["size"])
     where = pick_device(device)
     net.to(where)
     if out is not None:
@@ -197,10 +204,10 @@ def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool,
         try:
             rgb_HWC = read_image(image)
             with memory_advice():
-                depth_HW = predict_image(net, rgb_HWC, size_WH=(width, height), device=where, mirror=mirror)
+                depth_HW = predict_image(net, rgb_HWC, size_WH=size_WH, device=where, mirror=mirror, name=image)
         except PictureError as error:
             # The other pictures are as good as before.
-            _say(f"Error: {error}" if str(error).startswith(str(image)) else f"Error: {image}: {error}")
+            _say(f"Error: {error}")
             failed = True
             continue
         written = write_prediction(depth_HW, stem)

@@ -16,13 +16,22 @@ from torch import nn
 from torch.nn import functional
 
 from train.densedepth import DenseDepthDecoder
-from train.encoders import Encoder, seeded_layers
+from train.encoders import Encoder
 from train.errors import TrainError
 from train.fcrn import FcrnDecoder
+from train.random import seeded_layers
 
 _TARGET_M = 10.0  # 1000 / depth in centimetres
 _STRIDE = 32  # of the encoders' last map
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class PredictsDepth(Protocol):
+    """What predicts depth: a `DepthNet`, or whatever is to be compared with one."""
+
+    def predict(self, rgb_N3HW: torch.Tensor) -> torch.Tensor:
+        """Pictures in [0, 1] to depths (N, 1, h, w) float32 in metres."""
+        ...
 
 
 class _Decoder(Protocol):
@@ -125,6 +134,11 @@ class DepthNet(nn.Module):
             return cast(torch.Tensor, self.last(x_NChw))
         with torch.autocast(x_NChw.device.type, enabled=False):
             return cast(torch.Tensor, self.last(x_NChw.to(self.last.weight.dtype)))
+
+
+def mirrored_mean(net: PredictsDepth, rgb_N3HW: torch.Tensor) -> torch.Tensor:
+    """(N, 1, h, w) float32 metres: the mean of a picture's depths and of its mirror image's, mirrored back."""
+    return (net.predict(rgb_N3HW) + net.predict(rgb_N3HW.flip(-1)).flip(-1)) / 2
 
 
 def make_depth_net(

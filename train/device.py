@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from train.errors import TrainError
@@ -92,6 +94,12 @@ def numerics(device: torch.device, precision: Precision = "auto") -> Numerics:
         # float32 means float32: by default cuDNN would keep ten bits of it. (Matrix products do not, by default.)
         torch.backends.cudnn.allow_tf32 = bf16
     return Numerics(device, bf16=bf16, channels_last=True)
+
+
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """A small array on the device, by a copy that the CPU does not wait for: from pinned memory, on CUDA."""
+    host = torch.from_numpy(np.ascontiguousarray(array))
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 @contextmanager

@@ -5,8 +5,7 @@ Legend: N pictures, H W pixels, h w pixels of a map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.errors import TrainError
-from train.random import generator
+from train.random import seeded_layers
 
 # The layers up to each of the five maps. A stage ends where the stride is about to double, after the last ReLU
 # at its stride; DenseNet's norm5 has its ReLU in torchvision's forward, not among the layers.
@@ -120,15 +119,3 @@ def make_encoder(name: str, seed: int) -> Encoder:
         raise TrainError(f"encoder {name!r} is unknown, wanted {', '.join(ENCODERS)}")
     with seeded_layers(seed, "encoder"):
         return Encoder(name)
-
-
-@contextmanager
-def seeded_layers(seed: int, purpose: str) -> Iterator[None]:
-    """Let layers that are made inside draw their weights from ``seed``; torch's global generators stay as they were.
-
-    torch.nn's initialisers know the global generator alone, so that it is seeded here and put back after.
-    """
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed the generators of CUDA devices too.
-        torch.default_generator.manual_seed(int(generator(seed, purpose).integers(2**63)))
-        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from gfield import Store
+from train.depth import PredictsDepth, mirrored_mean
 from train.errors import TrainError
 from train.frames import Frames, level_of
 from train.metrics import METRICS, DepthErrors
@@ -22,14 +22,6 @@ from train.protocols import Protocol
 from train.stream import in_order
 
 _PICTURE_ROWS = 640  # what a protocol's `input_rows` count
-
-
-class PredictsDepth(typing.Protocol):
-    """What can be scored."""
-
-    def predict(self, rgb_N3HW: torch.Tensor) -> torch.Tensor:
-        """Pictures in [0, 1] to depths (N, 1, h, w) float32 in metres."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -159,9 +151,7 @@ def _predicted(net: PredictsDepth, rgb_NHWC: torch.Tensor, protocol: Protocol) -
     if protocol.input_rows is not None:
         first, last = (round(row * height / _PICTURE_ROWS) for row in protocol.input_rows)
     rgb_N3HW = rgb_NHWC[:, first:last].permute(0, 3, 1, 2).float().div_(255)
-    metres_N1hw = net.predict(rgb_N3HW)
-    if protocol.mirror:
-        metres_N1hw = (metres_N1hw + net.predict(rgb_N3HW.flip(-1)).flip(-1)) / 2
+    metres_N1hw = mirrored_mean(net, rgb_N3HW) if protocol.mirror else net.predict(rgb_N3HW)
     cells_Nrc = _at_cells(metres_N1hw.float(), protocol, (first / height, last / height))
     return cells_Nrc.clamp(*protocol.clip_m)
 

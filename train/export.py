@@ -25,6 +25,7 @@ from train.depth import DepthNet
 from train.encoders import CLASSIFIERS, Encoder, make_encoder
 from train.errors import TrainError
 from train.files import remove, sync_folder, temporary_name
+from train.frames import size_of_level
 from train.restore import depth_net_of_run, encoder_of_run
 from train.runs import read_run
 from train.weights import State, load_weights, read_state
@@ -81,7 +82,7 @@ def export_run(
     else:
         module = encoder_of_run(run, say)
         name = module.name
-    width, height = size_WH or (int(number) for number in meta["arguments"]["size"].split("x"))
+    width, height = size_WH or size_of_level(meta["arguments"]["size"])
     if out is None:
         tail = {"timm": "-timm", "onnx": f"-{width}x{height}"}.get(to, "")
         out = run / "export" / f"{name}{tail}{_SUFFIXES[to]}"
@@ -247,7 +248,7 @@ def _import(package: str) -> Any:
         return __import__(package, fromlist=["_"])
     except ImportError:
         name = package.partition(".")[0]
-        raise TrainError(f"{name} is not installed, wanted for this export: pip install 'gfield[export]'") from None
+        raise TrainError(f"{name} is not installed, wanted for this export: pip install {name}") from None
 
 
 @contextmanager

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from gfield import Store, open_store
 from train.colour import coloured, draw_colours
@@ -27,8 +25,9 @@ from train.random import generator
 from train.ranks import Ranks
 from train.restore import Say, check_start, start_encoder
 from train.session import Settings, common_size, describe, open_stores, rows_of, run_training
+from train.sheet import sheet
 from train.stream import Batch
-from train.views import as_picture, flipped
+from train.views import flipped
 
 # Network: encoder of the paper, loss of the released code.
 ENCODERS_OF = {"densedepth": "densenet161", "fcrn": "resnet50"}
@@ -87,9 +86,9 @@ class Finetuning:
         weights = weights / weights.sum().clamp(min=1)
         loss = torch.zeros((), device=self._numbers.device)
         for part in range(parts):
+            # Ranks exchange gradients once a step, with the last micro-batch.
             last = part == parts - 1
-            quiet = contextlib.nullcontext() if last else self._quiet()
-            with quiet:
+            with contextlib.nullcontext() if last else self._ranks.without_exchange(self._parallel):
                 with self._numbers.autocast():
                     predicted_n1hw = self._parallel(self._numbers.lay_out(rgb_N3HW[part::parts]))
                 part_loss = self._loss_of(predicted_n1hw, target_N1hw[part::parts], valid_N1hw[part::parts])
@@ -103,11 +102,10 @@ class Finetuning:
 
     def pictures(self, batch: Batch) -> dict[str, npt.NDArray[np.uint8]]:
         """The first four pictures over their depths, near is bright."""
-        rgb_N3HW, depth_N1hw = (view[:4] for view in self.views(batch))
+        rgb_N3HW, depth_N1hw = self.views(batch)
         near_N1hw = torch.nan_to_num(self._net.min_depth_m / depth_N1hw).clamp(0, 1).sqrt()
         grey_N3HW = torch.nn.functional.interpolate(near_N1hw, size=rgb_N3HW.shape[-2:]).expand(-1, 3, -1, -1)
-        sheet_3HW = torch.cat([torch.cat(list(view), -1) for view in (rgb_N3HW, grey_N3HW)], -2)
-        return {"picture over depth": as_picture(sheet_3HW)}
+        return {"picture over depth": sheet(rgb_N3HW, grey_N3HW)}
 
     def _loss_of(self, predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         if self._loss == "densedepth":
@@ -116,11 +114,6 @@ class Finetuning:
                 predicted, target, valid, value_range=value_range, gradient_weight=self._gradient_weight
             )
         return DEPTH_LOSSES[self._loss](predicted, target, valid)
-
-    def _quiet(self) -> contextlib.AbstractContextManager[Any]:
-        if isinstance(self._parallel, DistributedDataParallel):
-            return self._parallel.no_sync()
-        return contextlib.nullcontext()
 
 
 def finetune(
@@ -180,7 +173,7 @@ def finetune(
     normalise = init == "imagenet"
     check_start(encoder, init, say)
 
-    def make_task(ranks: Ranks, numbers: Numerics) -> tuple[Task, torch.optim.Optimizer]:
+    def make_task(ranks: Ranks, numbers: Numerics, say: Say) -> tuple[Task, torch.optim.Optimizer]:
         net = make_depth_net(
             network,
             start_encoder(encoder, init, weights=weights, seed=settings.seed, say=say),

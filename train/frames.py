@@ -142,6 +142,12 @@ def level_of(store: Store, size_WH: tuple[int, int]) -> str:
     raise TrainError(f"{store.path}: no level {width}x{height}, it has {', '.join(store.levels)}")
 
 
+def size_of_level(level: str) -> tuple[int, int]:
+    """Width and height of a level by its name, such as ``"640x480"``."""
+    width, height = map(int, level.split("x"))
+    return width, height
+
+
 def preflight(stores: Iterable[Store]) -> None:
     """Refuse stores with missing or stale shards before the first batch, without reading their pictures.
 

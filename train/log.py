@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +21,6 @@ from train.files import write_atomically
 _TENSORBOARD_EVERY = 10  # steps; its files cannot be thinned out later
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
-
-
 class RunLog:
     """The log of one run; that of a resumed run reads like that of one which never stopped.
 
@@ -40,7 +35,7 @@ class RunLog:
         The first step that will be logged. What the log has of it and of later ones was done after the checkpoint
         that the run resumes from, will be done again, and goes; so does a line that a power cut tore.
     say
-        Is told that TensorBoard is missing; standard error by default.
+        Is told that TensorBoard is missing.
 
     Raises
     ------
@@ -48,7 +43,7 @@ class RunLog:
         If the files cannot be written.
     """
 
-    def __init__(self, run: Path, *, start_step: int, say: Callable[[str], None] = _say) -> None:
+    def __init__(self, run: Path, *, start_step: int, say: Callable[[str], None]) -> None:
         self._path = run / "log.jsonl"
         with self._disk_errors():
             _keep_before(self._path, start_step)

@@ -40,7 +40,7 @@ from torch.nn import functional
 
 from train.batchnorm import split_batchnorm
 from train.errors import TrainError
-from train.random import generator
+from train.random import seeded_layers
 from train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -155,9 +155,7 @@ class MoCo(nn.Module):
         self.ranks = ranks
         self.encoder_q = split_batchnorm(encoder_q, bn_groups)
         self.encoder_k = split_batchnorm(encoder_k, bn_groups)
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would also seed the CUDA devices.
-            torch.default_generator.manual_seed(int(generator(seed, "head").integers(2**62)))
+        with seeded_layers(seed, "head"):
             self.head_q = HEADS[head](encoder_q.channels[-1], dim)
             self.head_k = HEADS[head](encoder_k.channels[-1], dim)
         self.encoder_k.load_state_dict(self.encoder_q.state_dict())

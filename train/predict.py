@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.depth import DepthNet
+from train.depth import DepthNet, mirrored_mean
 from train.errors import PictureError
 
 # Beyond, a picture scaled to the training's area is a strip in which the network sees nothing that it knows.
@@ -26,6 +26,7 @@ def predict_image(
     size_WH: tuple[int, int],
     device: torch.device | str = "cpu",
     mirror: bool = False,
+    name: object = "picture",
 ) -> npt.NDArray[np.float32]:
     """Predict the depth of a picture.
 
@@ -46,6 +47,8 @@ def predict_image(
         Where the network is.
     mirror
         Whether to give the mean with the mirrored prediction of the mirrored picture.
+    name
+        What an error calls the picture.
 
     Returns
     -------
@@ -60,15 +63,13 @@ def predict_image(
     assert not net.training
     height, width = rgb_HWC.shape[:2]
     if not min(height, width) or max(height, width) > _MAX_RATIO * min(height, width):
-        raise PictureError(f"a picture of {width} x {height} pixels, wanted sides of at most {_MAX_RATIO} to 1")
+        raise PictureError(f"{name}: {width} x {height} pixels, wanted sides of at most {_MAX_RATIO} to 1")
     scale = math.sqrt(size_WH[0] * size_WH[1] / (width * height))
     scaled_WH = max(1, round(width * scale)), max(1, round(height * scale))
     # Levels of a store are made by area too.
     rule = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     scaled_HWC = cv2.resize(rgb_HWC, scaled_WH, interpolation=rule)
     rgb_13HW = torch.from_numpy(scaled_HWC).to(device).permute(2, 0, 1)[None].float() / 255
-    depth_11hw = net.predict(rgb_13HW)
-    if mirror:
-        depth_11hw = (depth_11hw + net.predict(rgb_13HW.flip(-1)).flip(-1)) / 2
+    depth_11hw = mirrored_mean(net, rgb_13HW) if mirror else net.predict(rgb_13HW)
     depth_hw = depth_11hw[0, 0].cpu().numpy()
     return cv2.resize(depth_hw, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)

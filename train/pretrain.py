@@ -13,12 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from gfield import Region, Store
 from train.batchnorm import default_bn_groups
 from train.colour import coloured, draw_colours
-from train.device import Numerics
+from train.device import Numerics, to_device
 from train.errors import TrainError
 from train.frames import Frames
 from train.loop import Outcome, Task
@@ -27,8 +26,9 @@ from train.random import generator
 from train.ranks import Ranks
 from train.restore import Say, check_start, start_encoder
 from train.session import Settings, common_size, describe, open_stores, rows_of, run_training
+from train.sheet import sheet
 from train.stream import Batch
-from train.views import as_picture, draw_views, field_view, rgb_view
+from train.views import draw_views, field_view, rgb_view
 
 Method = Literal["gradient-moco", "moco"]
 
@@ -96,12 +96,15 @@ class Pretraining:
         parts = self._settings.accumulate
         query_N3HW, key_N3HW = self.views(batch)
         order_B = generator(self._settings.seed, "shuffle", batch.step).permutation(self._settings.batch)
-        permutation_B = torch.from_numpy(order_B).to(self._numbers.device, non_blocking=True)
+        permutation_B = to_device(order_B, self._numbers.device)
         with self._numbers.autocast():
             keys_NC = self._moco.encode_keys(self._numbers.lay_out(key_N3HW), permutation_B, parts)
         scalars: dict[str, torch.Tensor] = {}
         for part in range(parts):
-            with self._quiet_until(part == parts - 1), self._numbers.autocast():
+            # Ranks exchange gradients once a step, with the last micro-batch.
+            last = part == parts - 1
+            alone = contextlib.nullcontext() if last else self._ranks.without_exchange(self._parallel)
+            with alone, self._numbers.autocast():
                 output = self._parallel(self._numbers.lay_out(query_N3HW[part::parts]), keys_NC[part::parts])
                 (output.loss / parts).backward()
             for name, value in output._asdict().items():
@@ -121,9 +124,7 @@ class Pretraining:
 
     def pictures(self, batch: Batch) -> dict[str, npt.NDArray[np.uint8]]:
         """The first four queries over their keys."""
-        query_N3HW, key_N3HW = (view[:4] for view in self.views(batch))
-        sheet_3HW = torch.cat([torch.cat(list(view), -1) for view in (query_N3HW, key_N3HW)], -2)
-        return {"query over key": as_picture(sheet_3HW)}
+        return {"query over key": sheet(*self.views(batch))}
 
     def _draw_views(self, step: int, purpose: str) -> Any:
         rng = generator(self._settings.seed, f"{purpose} views", step)
@@ -141,12 +142,6 @@ class Pretraining:
     def _mine(self) -> slice:
         """This rank's samples among those of the whole batch."""
         return slice(self._ranks.rank, None, self._ranks.world)
-
-    def _quiet_until(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Ranks exchange gradients once a step, with the last micro-batch."""
-        if last or not isinstance(self._parallel, DistributedDataParallel):
-            return contextlib.nullcontext()
-        return self._parallel.no_sync()
 
 
 def pretrain(
@@ -208,9 +203,8 @@ def pretrain(
     queue = queue if queue is not None else default_queue_length(len(frames), settings.batch)
     jitter = jitter if jitter is not None else (0.4 if method == "moco" else 0.0)
 
-    def make_task(ranks: Ranks, numbers: Numerics) -> tuple[Task, torch.optim.Optimizer]:
-        if ranks.rank == 0:
-            say(f"queue of {queue} keys, {queue / len(frames):.2f} of the {len(frames)} frames")
+    def make_task(ranks: Ranks, numbers: Numerics, say: Say) -> tuple[Task, torch.optim.Optimizer]:
+        say(f"queue of {queue} keys, {queue / len(frames):.2f} of the {len(frames)} frames")
         micro = settings.batch // ranks.world // settings.accumulate
         moco = MoCo(
             start_encoder(encoder, init, weights=weights, seed=settings.seed, say=say),

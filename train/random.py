@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from blake3 import blake3
 
 
@@ -26,3 +30,15 @@ def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
     text = "/".join([str(seed), purpose, *map(str, numbers)])
     key = np.frombuffer(blake3(text.encode()).digest(length=16), dtype="<u8")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+@contextmanager
+def seeded_layers(seed: int, purpose: str) -> Iterator[None]:
+    """Let layers that are made inside draw their weights from ``seed``; torch's global generators stay as they were.
+
+    torch.nn's initialisers know the global generator alone, so that it is seeded here and put back after.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed the generators of CUDA devices too.
+        torch.default_generator.manual_seed(int(generator(seed, purpose).integers(2**63)))
+        yield

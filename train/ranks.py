@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -119,6 +119,10 @@ class Ranks:
         # Not an argument: its name differs between versions of torch, and the old one warns where the new one exists.
         wrapped.broadcast_buffers = False
         return wrapped
+
+    def without_exchange(self, parallel: nn.Module) -> AbstractContextManager[object]:
+        """A context in which backward passes through what `parallel` made keep their gradients to this rank."""
+        return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else nullcontext()
 
     @contextmanager
     def _together(self, what: str) -> Iterator[None]:

@@ -29,6 +29,32 @@ _CONTENT = ("log.jsonl", "tensorboard", "checkpoints", "evaluations", "export", 
 _SHOWN = 3
 
 
+def check_folder(
+    folder: Path,
+    meta: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    may_differ: Collection[str] = (),
+) -> None:
+    """Refuse what `create_run` would refuse, without touching the folder.
+
+    Parameters
+    ----------
+    folder, meta, resume, overwrite, may_differ
+        As in `create_run`.
+
+    Raises
+    ------
+    TrainError
+        As in `create_run`, but for a folder that is in use.
+    """
+    plain = _plain(folder, meta, resume, overwrite)
+    with _disk_errors(folder):
+        if _holds_run(folder, resume, overwrite) and resume:
+            _check_same(folder, read_run(folder), plain, may_differ)
+
+
 @contextmanager
 def create_run(
     folder: Path,
@@ -64,12 +90,7 @@ def create_run(
         If the folder is in use, holds something else, or a run and neither flag is given, or one with other
         arguments; or the disk refuses.
     """
-    if resume and overwrite:
-        raise TrainError(f"{folder}: both --resume and --overwrite are given, wanted one of them")
-    try:
-        plain = json.loads(json.dumps(meta, allow_nan=False))  # as it is read back: lists for tuples
-    except ValueError as error:
-        raise TrainError(f"{folder}: nan or infinite in {meta.get('arguments')}, wanted finite numbers") from error
+    plain = _plain(folder, meta, resume, overwrite)
     with _disk_errors(folder):
         _holds_run(folder, resume, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +142,17 @@ def write_result(run: Path, name: str, result: Mapping[str, Any]) -> Path:
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, f"{text}\n".encode())
     return path
+
+
+def _plain(folder: Path, meta: Mapping[str, Any], resume: bool, overwrite: bool) -> dict[str, Any]:
+    """What a run is begun with, as it is read back: lists for tuples."""
+    if resume and overwrite:
+        raise TrainError(f"{folder}: both --resume and --overwrite are given, wanted one of them")
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(meta, allow_nan=False))
+    except ValueError as error:
+        raise TrainError(f"{folder}: nan or infinite in {meta.get('arguments')}, wanted finite numbers") from error
+    return plain
 
 
 def _begin(

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,17 +21,18 @@ from train.checkpoint import load_checkpoint
 from train.device import Numerics, Precision, memory_advice, numerics
 from train.display import TrainingDisplay
 from train.errors import TrainError
-from train.frames import Frames, level_of, preflight
+from train.frames import Frames, level_of, preflight, size_of_level
 from train.log import RunLog
 from train.loop import Loop, Outcome, Task
 from train.ranks import Ranks, join, leave
-from train.runs import create_run
+from train.runs import check_folder, create_run
 from train.schedule import Schedule, ScheduleName
 from train.signals import StopSignals
 from train.stream import CacheMode, Stream
 
 Say = Callable[[str], None]
-MakeTask = Callable[[Ranks, Numerics], tuple[Task, torch.optim.Optimizer]]
+MakeTask = Callable[[Ranks, Numerics, Say], tuple[Task, torch.optim.Optimizer]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Settings:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
-# What may differ between a run and its resumption: none of it shows in the weights.
+# What may differ between a run and its resumption: where and how it computes, not what.
 FREE_ARGUMENTS = ("cache", "threads", "device", "save_every", "resume", "overwrite", "out")
 
 
@@ -112,8 +113,7 @@ def common_size(stores: Sequence[Store], size_WH: tuple[int, int] | None) -> tup
                 f"{store.path}: pictures of {level}, wanted {levels[0]} as in {stores[0].path}; "
                 f"one run trains on pictures of one shape"
             )
-    width, height = (int(number) for number in levels[0].split("x"))
-    return levels[0], (width, height)
+    return levels[0], size_of_level(levels[0])
 
 
 def rows_of(store: Store, splits: Sequence[str]) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -129,7 +129,7 @@ def run_training(settings: Settings, frames: Frames, make_task: MakeTask, meta: 
     settings, frames
         How, and on what.
     make_task
-        Builds networks and optimizer on the device of this rank.
+        Builds networks and optimizer on the device of this rank, and has the voice of the first one.
     meta
         The run's ``command``, ``arguments`` and ``stores``, for ``meta.json``.
     say
@@ -158,11 +158,11 @@ def _on_rank(
     schedule = Schedule(settings.schedule, settings.rate, steps, settings.warmup, decay_steps=30 * per_epoch)
     with contextlib.ExitStack() as open_things:
         signals = open_things.enter_context(StopSignals())
-        begun = _take_folder(ranks, settings, meta, open_things)
-        compute_as_begun(begun, ranks.device, say)
-        checkpoint = load_checkpoint(settings.out, say=say) if settings.resume else None
+        out, resume, overwrite = settings.out, settings.resume, settings.overwrite
+        _by_first(ranks, lambda: check_folder(out, meta, resume=resume, overwrite=overwrite, may_differ=FREE_ARGUMENTS))
+        # All else that may be refused comes before the folder is touched: a slip must not cost the run that is there.
         with memory_advice():
-            task, optimizer = make_task(ranks, numbers)
+            task, optimizer = make_task(ranks, numbers, say)
             stream = open_things.enter_context(
                 Stream(
                     frames,
@@ -175,6 +175,10 @@ def _on_rank(
                     threads=settings.threads,
                 )
             )
+        run = create_run(out, meta, resume=resume, overwrite=overwrite, may_differ=FREE_ARGUMENTS)
+        begun = _by_first(ranks, lambda: open_things.enter_context(run))
+        compute_as_begun(begun, ranks.device, say)
+        checkpoint = load_checkpoint(out, say=say) if resume else None
         start = checkpoint.step if checkpoint else 0
         say(
             f"{len(frames)} frame{'s' if len(frames) > 1 else ''}, "
@@ -186,10 +190,10 @@ def _on_rank(
             say(f"resumed at step {start} of {steps}")
         log = display = None
         if ranks.rank == 0:
-            log = open_things.enter_context(RunLog(settings.out, start_step=start))
+            log = open_things.enter_context(RunLog(out, start_step=start, say=say))
             label = str(meta["command"])
             display = open_things.enter_context(TrainingDisplay(label, steps, start=start, steps_per_epoch=per_epoch))
-        loop = Loop(settings.out, log, display, ranks, signals, meta, settings.save_every)
+        loop = Loop(out, log, display, ranks, signals, meta, settings.save_every)
         return loop.fit(task, stream, optimizer, schedule, checkpoint)
 
 
@@ -204,27 +208,19 @@ def _check_batch(settings: Settings, frames: int, ranks: Ranks) -> None:
         )
 
 
-def _take_folder(
-    ranks: Ranks, settings: Settings, meta: Mapping[str, Any], open_things: contextlib.ExitStack
-) -> dict[str, Any]:
-    """The first rank takes the folder; all fail if it cannot, instead of waiting for it. Gives the run's beginning."""
-    problem, begun = None, {}
+def _by_first(ranks: Ranks, action: Callable[[], T]) -> T:
+    """What the first rank gets from an action that is its alone; all fail if it does, instead of waiting for it."""
+    problem: str | None = None
+    result: T | None = None
     if ranks.rank == 0:
         try:
-            run = create_run(
-                settings.out,
-                meta,
-                resume=settings.resume,
-                overwrite=settings.overwrite,
-                may_differ=FREE_ARGUMENTS,
-            )
-            begun = open_things.enter_context(run)
+            result = action()
         except (TrainError, OSError) as error:
             problem = str(error)
-    problem, begun = ranks.from_first((problem, begun))
+    problem, result = ranks.from_first((problem, result))
     if problem is not None:
         raise TrainError(problem)
-    return begun
+    return cast(T, result)
 
 
 def describe(stores: Sequence[Store]) -> list[dict[str, str]]:

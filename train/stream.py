@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from train.cache import CacheMode, choose_cache, fill_device, fill_host, ranks_on_this_machine
+from train.device import to_device
 from train.errors import TrainError
 from train.frames import Array, Frames
 from train.prefetch import Batch, Places, prefetched
@@ -169,8 +170,7 @@ class Stream:
 
     def _from_device(self, planned: tuple[int, Places]) -> Batch:
         step, index_N = planned
-        # From pinned memory, or the consumer would wait until the device has done all that it was given.
-        places_N = torch.from_numpy(index_N).pin_memory().to(self._device, non_blocking=True)
+        places_N = to_device(index_N, self._device)
         return Batch(step, index_N, {name: kept.index_select(0, places_N) for name, kept in self._on_device.items()})
 
     def _waited(self, seconds: float) -> None:

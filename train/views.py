@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from gfield import Region
+from train.device import to_device
 from train.errors import TrainError
 
 Int = npt.NDArray[np.int64]
@@ -183,14 +184,8 @@ def depth_view(
 
 def flipped(images_NCHW: torch.Tensor, flip_N: npt.NDArray[np.bool_]) -> torch.Tensor:
     """Mirror the samples that ``flip_N`` names, exactly, along the last dimension."""
-    flip = torch.from_numpy(flip_N).to(images_NCHW.device, non_blocking=True)
+    flip = to_device(flip_N, images_NCHW.device)
     return torch.where(flip.view(-1, *[1] * (images_NCHW.dim() - 1)), images_NCHW.flip(-1), images_NCHW)
-
-
-def as_picture(image_3HW: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """An image in [0, 1] as (H, W, 3) uint8, for people to look at."""
-    picture_HWC: npt.NDArray[np.uint8] = (image_3HW * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return picture_HWC
 
 
 def _check(height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], flip: float) -> None:
@@ -216,10 +211,7 @@ def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> tuple[
 def _on_device(views: Views, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Top, left, height, width and flip as int64 of (N, 1), by one copy that the CPU does not wait for."""
     packed_5N = np.stack([views.top_N, views.left_N, views.height_N, views.width_N, views.flip_N.astype(np.int64)])
-    host_5N = torch.from_numpy(packed_5N)
-    if device.type == "cuda":
-        host_5N = host_5N.pin_memory()
-    return host_5N.to(device, non_blocking=True)[:, :, None].unbind(0)
+    return to_device(packed_5N, device)[:, :, None].unbind(0)
 
 
 def _bilinear(images_NCHW: torch.Tensor, views: Views, size_HW: tuple[int, int]) -> torch.Tensor:

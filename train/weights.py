@@ -116,7 +116,7 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], what: str
 
 def safetensors_missing() -> TrainError:
     """The error of every path that needs safetensors, where it is not installed."""
-    return TrainError("safetensors is not installed, wanted for .safetensors files: pip install 'gfield[export]'")
+    return TrainError("safetensors is not installed, wanted for .safetensors files: pip install safetensors")
 
 
 def _cached(name: str) -> Path:

@@ -151,7 +151,7 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
     InputError
         A file is missing, truncated, or not what it should be.
     """
-    mat, splits = Path(mat), None if splits is None else Path(splits)
+    mat = Path(mat)
     if splits is None and (mat.parent / "splits.mat").is_file():
         splits = mat.parent / "splits.mat"
     with open_hdf5(mat) as file:
@@ -164,7 +164,7 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
         mat=mat,
         sets=sets,
         names=[f"{number:0{width}d}" for number in range(1, n + 1)],  # 1-based, as splits.mat counts
-        splits=["unlabeled"] * n if splits is None else _read_splits(splits, mat, n),
+        splits=["unlabeled"] * n if splits is None else _read_splits(Path(splits), mat, n),
         scenes=scenes,
         columns=columns,
         provides=frozenset(sets),

@@ -52,7 +52,7 @@ def step(store_path: str, size: str, batch: str, blocks: str) -> dict[str, Any]:
     numbers.place(moco)
     task = Pretraining(
         moco, method="gradient-moco", region=gfield.Region(8, height - 8, 8, width - 8), size_HW=(height, width),
-        jitter=0.0, grey=0.0, settings=settings, ranks=ranks, numbers=numbers,
+        jitter=0.0, grey=0.0, frames=len(frames), settings=settings, ranks=ranks, numbers=numbers,
     )  # fmt: skip
     optimizer = torch.optim.SGD([weight for weight in moco.parameters() if weight.requires_grad], 0.01, momentum=0.9)
 
