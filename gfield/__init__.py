@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from gfield.field import FieldParams, gradient_field
     from gfield.frame import BadFrame, Frame, InputError, Region, Source, UserError
     from gfield.manifest import StoreError
+    from gfield.sources.densedepth import open_densedepth
+    from gfield.sources.images import open_images
     from gfield.sources.make3d import open_make3d
+    from gfield.sources.nyu_raw import open_nyu_raw
     from gfield.sources.nyuv2 import open_nyuv2
     from gfield.spec import StoreSpec
     from gfield.staging import BuildError
@@ -35,7 +38,10 @@ _HOMES = {
     "build_store": "build",
     "gradient_field": "field",
     "make_spec": "build",
+    "open_densedepth": "sources.densedepth",
+    "open_images": "sources.images",
     "open_make3d": "sources.make3d",
+    "open_nyu_raw": "sources.nyu_raw",
     "open_nyuv2": "sources.nyuv2",
     "open_store": "store",
     "verify_store": "verify",
@@ -57,7 +63,10 @@ __all__ = [
     "build_store",
     "gradient_field",
     "make_spec",
+    "open_densedepth",
+    "open_images",
     "open_make3d",
+    "open_nyu_raw",
     "open_nyuv2",
     "open_store",
     "verify_store",

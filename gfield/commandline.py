@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+
+Decorator = Callable[[Any], Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+path_type = click.Path(path_type=Path)
+
+
+def stacked(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, the first outermost."""
+    return lambda function: functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function)
 
 
 class Commands(click.Group):

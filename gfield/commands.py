@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import functools
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gfield.commandline import Commands, Level, Part
-
-if TYPE_CHECKING:
-    from gfield.frame import Source
-    from gfield.spec import StoreSpec
-
-F = TypeVar("F", bound=Callable[..., Any])
+from gfield.build_commands import build, open_again, plan
+from gfield.commandline import Commands, json_option, path_type
 
 EXIT_CODES = """
 \b
@@ -26,179 +17,14 @@ says what); 2 the command line is; 3 `verify` found damage; 130 interrupted.
 """
 
 
-def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    return lambda function: functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-path_type = click.Path(path_type=Path)
-
-store_options = _stacked(
-    click.option("--level", "levels_WH", type=Level(), multiple=True, metavar="WxH",
-                 help="Store only this level; repeatable.  [all]"),
-    click.option("--codec", type=click.Choice(["lz4", "zstd", "raw"]), default="lz4", show_default=True,
-                 help="lz4: fast; zstd: smallest; raw: fastest to read. All are checksummed."),
-    click.option("--low", type=int, default=50, show_default=True, help="Canny's lower threshold."),
-    click.option("--high", type=int, default=200, show_default=True, help="Canny's upper threshold."),
-    click.option("--auto", is_flag=True, help="Canny's thresholds from each picture, instead of --low and --high."),
-    click.option("--l2-gradient", is_flag=True, help="Canny compares the L2 norm with its thresholds, not L1."),
-    click.option("--field", "variant", type=click.Choice(["sobel", "grmc"]), default="sobel", show_default=True,
-                 help="grmc repeats the overflow of the paper's released code, for use with its weights only."),
-    click.option("--frames-per-shard", type=click.IntRange(1), metavar="N", help="Frames in one file.  [by size]"),
-    click.option("--workers", type=click.IntRange(1), metavar="N", help="Local processes.  [threads of this one]"),
-    click.option("--overwrite", is_flag=True, help="Replace a store that does not match."),
-    click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-                 help="skip: leave unreadable frames out, and list them."),
-)  # fmt: skip
-run_options = _stacked(
-    click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster at this address."),
-    click.option("--part", type=Part(), metavar="i/N", help="Do one part of N of a job array; no scheduler needed."),
-    json_option,
-)
-nyu_options = _stacked(
-    click.argument("mat", type=path_type),
-    click.argument("store", type=path_type),
-    click.option("--splits", type=path_type, help="splits.mat of the data set.  [beside MAT]"),
-    click.option("--keep-frame", is_flag=True, help="Let the operator see the white frame round NYU's pictures."),
-    click.option("--array", "optional", type=click.Choice(["raw_depth", "label"]), multiple=True,
-                 help="Store this array too; repeatable."),
-)  # fmt: skip
-make3d_options = _stacked(click.argument("folder", type=path_type), click.argument("store", type=path_type))
-
-
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gfield", message="gfield %(version)s")
 def gfield() -> None:
     """Gradient-field stores: RGB, gradient field and depth of NYU Depth v2 and Make3D as checked Zarr."""
 
 
-@gfield.group()
-def build() -> None:
-    """Build a store, finish it, or bring it up to date."""
-
-
-@gfield.group()
-def plan() -> None:
-    """Say what a build would do: shards, bytes, minutes. Writes nothing."""
-
-
-@build.command("nyu")
-@nyu_options
-@store_options
-@run_options
-def build_nyu(mat: Path, store: Path, **options: Any) -> None:
-    """Build STORE from nyu_depth_v2_labeled.mat.
-
-    A build that was interrupted goes on where it was. A finished store is left as it is; with other thresholds
-    only its fields are computed again, from the RGB in it.
-    """
-    _build(_open_nyu(mat, options), store, options)
-
-
-@build.command("make3d")
-@make3d_options
-@store_options
-@run_options
-def build_make3d(folder: Path, store: Path, **options: Any) -> None:
-    """Build STORE from the unpacked archives of Make3D below FOLDER."""
-    _build(_open_make3d(folder, options), store, options)
-
-
-@plan.command("nyu")
-@nyu_options
-@store_options
-@json_option
-def plan_nyu(mat: Path, store: Path, **options: Any) -> None:
-    """Say what `gfield build nyu MAT STORE` would do."""
-    _plan(_open_nyu(mat, options), store, options)
-
-
-@plan.command("make3d")
-@make3d_options
-@store_options
-@json_option
-def plan_make3d(folder: Path, store: Path, **options: Any) -> None:
-    """Say what `gfield build make3d FOLDER STORE` would do."""
-    _plan(_open_make3d(folder, options), store, options)
-
-
-def _open_nyu(mat: Path, options: dict[str, Any]) -> Source:
-    from gfield.sources.nyuv2 import open_nyuv2
-
-    source = open_nyuv2(mat, options.pop("splits"), keep_frame=options.pop("keep_frame"))
-    _warn(source.warnings)
-    return source
-
-
-def _open_make3d(folder: Path, options: dict[str, Any]) -> Source:
-    from gfield.sources.make3d import open_make3d
-
-    source = open_make3d(folder, on_unreadable=options["on_error"])
-    _warn(source.warnings)
-    return source
-
-
-def _warn(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
-
-
-def _spec(source: Source, options: dict[str, Any]) -> StoreSpec:
-    from gfield.build import make_spec
-    from gfield.field import FieldParams
-
-    taken = {name: options.pop(name) for name in ("low", "high", "auto", "l2_gradient", "variant")}
-    try:
-        field = FieldParams(**taken)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    return make_spec(
-        source,
-        levels_WH=options.pop("levels_WH") or None,
-        optional=options.pop("optional", ()),
-        codec=options.pop("codec"),
-        field=field,
-        frames_per_shard=options.pop("frames_per_shard"),
-    )
-
-
-def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
-    from gfield.build import build_store
-    from gfield.console import as_json, progress
-    from gfield.summary import build_summary
-
-    if sum(options[name] is not None for name in ("workers", "scheduler", "part")) > 1:
-        raise click.UsageError("--workers, --scheduler and --part exclude each other")
-    spec = _spec(source, options)
-    json_wanted = options.pop("as_json")
-    try:
-        with progress(target.name, "frames") as (start, advance):
-            report = build_store(source, target, spec, on_start=start, on_frames=advance, **options)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nInterrupted: what is done is kept in {target}.building-*; run the same command to go on.",
-            err=True,
-        )
-        sys.exit(130)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        hint = "; what is done is kept, run the same command to go on" if full else ""
-        where = error.filename or target
-        raise click.ClickException(f"{where}: {error.strerror or error}{hint}") from error
-    click.echo(as_json(report) if json_wanted else build_summary(report, source))
-
-
-def _plan(source: Source, target: Path, options: dict[str, Any]) -> None:
-    from gfield.console import as_json
-    from gfield.plan import plan_build
-    from gfield.summary import print_plan
-
-    spec = _spec(source, options)
-    planned = plan_build(source, target, spec, workers=options["workers"], overwrite=options["overwrite"])
-    if options["as_json"]:
-        click.echo(as_json(planned))
-    else:
-        print_plan(planned, spec, source, target)
+gfield.add_command(build)
+gfield.add_command(plan)
 
 
 @gfield.command()
@@ -226,7 +52,7 @@ def info(store: Path, as_json: bool) -> None:
     "source_path",
     type=path_type,
     metavar="SOURCE",
-    help="Rebuild what is damaged from the .mat or the Make3D folder that STORE was built from.",
+    help="Rebuild what is damaged from the file or folder that STORE was built from.",
 )
 @json_option
 def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_json: bool) -> None:
@@ -244,8 +70,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
     if report.findings and source_path is not None:
         for finding in report.findings:
             click.echo(f"found: {finding.message}", err=True)
-        source = _open_again(source_path, opened.spec.kind, keep_frame=opened.spec.valid_region is None)
-        repaired = repair_store(opened, report.findings, source)
+        repaired = repair_store(opened, report.findings, open_again(opened, source_path))
         for path in repaired.restored:
             click.echo(f"restored: {path}", err=True)
         for path in repaired.different:
@@ -258,14 +83,6 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
         click.echo(verify_summary(report, store))
     if report.findings:
         sys.exit(3)
-
-
-def _open_again(path: Path, kind: str, *, keep_frame: bool) -> Source:
-    if kind == "nyu":
-        return _open_nyu(path, {"splits": None, "keep_frame": keep_frame})
-    if kind == "make3d":
-        return _open_make3d(path, {"on_error": "skip"})
-    raise click.ClickException(f"a store of kind {kind!r} cannot be repaired by this version")
 
 
 @gfield.command(short_help="Write a contact sheet of STORE as PNG.")

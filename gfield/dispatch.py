@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -74,8 +75,10 @@ def run_on_cluster(
     holds it dies. Tasks are idempotent: one that ran on a dead worker runs again and finds its work done.
     """
     from distributed import KilledWorker, as_completed
+    from distributed.protocol.pickle import dumps
 
-    shared = client.submit(_itself, job, pure=False)
+    # Packed, as a source has the names of all its frames, and Dask warns its user of tasks that are large.
+    shared = client.submit(_unpacked, zlib.compress(dumps(job), 1), pure=False)
     futures = [client.submit(partial(_swapped, task), item, shared, pure=False, retries=2) for item in items]
     try:
         for future in as_completed(futures):
@@ -86,8 +89,10 @@ def run_on_cluster(
         client.cancel(futures)
 
 
-def _itself(job: J) -> J:
-    return job
+def _unpacked(packed: bytes) -> Any:
+    from distributed.protocol.pickle import loads
+
+    return loads(zlib.decompress(packed))
 
 
 def _swapped(task: Callable[[J, Any], R], item: Any, job: J) -> R:

@@ -68,6 +68,6 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("region", where),
         ("made of", ", ".join(made_of[:2]) + more),
         *(("left out", f"{entry['name']}: {entry['reason']}") for entry in facts["left_out"]),
-        *(("excluded", f"frame {entry['frame']}: {entry['reason']}") for entry in facts["excluded"]),
+        *(("excluded", f"frame {entry['frame']} ({entry['name']}): {entry['reason']}") for entry in facts["excluded"]),
         ("root hash", facts["root"]),
     ]

@@ -72,9 +72,9 @@ NOTES = {
     "rgb": "freed of the lens's distortion (camera_params.m of the toolbox of NYU Depth v2), bilinear; white where the "
     "camera saw nothing; valid_region is inside of that",
     "depth": "metres = 351.3 / (1092.5 - raw), what is beyond 10 m as 10; NaN where raw is 2047 (no return) or the "
-    "formula gives less than 0. Each measured pixel is undistorted along its ray and projected into the undistorted RGB "
-    "picture with the published cameras; nearest pixel, the nearest surface stays, holes are NaN, none is filled. The value "
-    "is z in the depth camera's frame, as in the labelled data set",
+    "formula gives less than 0. Each measured pixel is undistorted along its ray and projected into the undistorted "
+    "RGB picture with the published cameras; nearest pixel, the nearest surface stays, holes are NaN, none is filled. "
+    "The value is z in the depth camera's frame, as in the labelled data set",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ from gfield.shard_task import Record
 from gfield.spec import FORMAT_VERSION, StoreSpec
 
 EXCLUDED = "excluded"
-_TITLES = {"nyu": "NYU Depth v2, labelled frames", "make3d": "Make3D range image data"}
+_TITLES = {
+    "densedepth": "NYU Depth v2, DenseDepth's frames",
+    "images": "Pictures without depth",
+    "make3d": "Make3D range image data",
+    "nyu": "NYU Depth v2, labelled frames",
+    "nyu-raw": "NYU Depth v2, raw scenes",
+}
 _SOFTWARE = ("gfield", "numcodecs", "numpy", "opencv-python-headless", "zarr")
 
 
@@ -34,11 +40,12 @@ def store_attributes(
 
     No time, host or path is among them, so that two builds of one input have the same bytes.
     """
+    folders = sorted({file.parent for file in source.inputs()}, reverse=True) if bad else []
     excluded = [
         {
             "frame": frame.index,
             "name": source.names[frame.index],
-            "reason": _without_folders(frame.reason, source),
+            "reason": _without_folders(frame.reason, folders),
         }
         for frame in bad
     ]
@@ -120,9 +127,9 @@ def write_metadata(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _without_folders(reason: str, source: Source) -> str:
+def _without_folders(reason: str, folders: Iterable[Path]) -> str:
     """A reason with file names where it has paths, which depend on where the input lies."""
-    for folder in sorted({file.parent for file in source.inputs()}, reverse=True):
+    for folder in folders:
         reason = reason.replace(f"{folder}/", "")
     return reason
 

@@ -28,7 +28,7 @@ def build_summary(report: BuildReport, source: Source) -> str:
         )
         lines.append(f"read as: {source.reading}")
     lines += _left_out(report.left_out)
-    lines += [f"excluded: frame {bad.index}: {bad.reason}" for bad in report.excluded]
+    lines += [f"excluded: frame {bad.index} ({source.names[bad.index]}): {bad.reason}" for bad in report.excluded]
     if report.left_out or report.excluded:
         lines.append(f"files left out: {len(report.left_out)}, frames excluded: {len(report.excluded)}")
     if report.root:

@@ -22,6 +22,7 @@ from gfield.spec import ArraySpec, level_name
 from gfield.store import Store
 from gfield.worker import available_cpus, settle_worker
 
+_NAMES = ("name/zarr.json", "name/c/0")
 Kind = Literal["missing", "size", "content", "swapped", "stale", "unknown file", "field", "rgb"]
 
 
@@ -184,7 +185,7 @@ def _check_level(
         rgb_HWC = store.read(rgb.key, [row])[0]
         field_HW = store.read(field.key, [row])[0]
         expected_HW = kernel(rgb_HWC, region, out=np.zeros_like(field_HW))
-        where = f"frame {row} ({store.names[row]})"
+        where = f"frame {row}" if damaged.intersection(_NAMES) else f"frame {row} ({store.names[row]})"
         if not np.array_equal(expected_HW, field_HW):
             wrong = np.count_nonzero(expected_HW != field_HW)
             message = f"{field.key}: {where}: {wrong} pixels differ from the operator on its RGB"

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 import pytest
 
 from gfield.build import build_store, make_spec
-from gfield.dispatch import local_cluster
+from gfield.dispatch import local_cluster, run_on_cluster
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.staging import Staging
 
@@ -119,3 +119,24 @@ def test_a_local_cluster_leaves_the_environment_as_it_was():
     with local_cluster(1) as client:
         assert client.submit(os.getenv, "OMP_NUM_THREADS").result() == os.environ["OMP_NUM_THREADS"]
     assert dict(os.environ) == before
+
+
+class Named:
+    """Stands for a source of 120,000 frames: what makes it large are their names."""
+
+    def __init__(self):
+        self.names = [
+            f"data/nyu2_train/kitchen_{row // 180:04d}_out/{row % 180}_{row:032d}.jpg" for row in range(240_000)
+        ]
+
+
+def count_names(job, item):
+    return item + len(job.names)
+
+
+@pytest.mark.slow
+def test_a_job_of_very_many_names_is_sent_without_dasks_warning():
+    done = []
+    with local_cluster(1) as client:
+        run_on_cluster(count_names, Named(), [1, 2], client=client, on_done=done.append)
+    assert sorted(done) == [240_001, 240_002]

@@ -218,13 +218,14 @@ def test_no_number_is_null(nyu):
 
 
 def test_every_protocol_says_its_numbers():
-    assert {name: (rule.kind, rule.images, rule.averaging) for name, rule in PROTOCOLS.items()} == {
-        "nyu-eigen": ("nyu", 654, "image"),
-        "nyu-eigen-pooled": ("nyu", 654, "pixel"),
-        "nyu-full": ("nyu", 654, "pixel"),
-        "make3d-c1": ("make3d", 134, "image"),
-        "make3d-c2": ("make3d", 134, "image"),
-        "make3d-c1-crop": ("make3d", 134, "image"),
+    nyu = ("nyu", "densedepth")
+    assert {name: (rule.kinds, rule.images, rule.averaging) for name, rule in PROTOCOLS.items()} == {
+        "nyu-eigen": (nyu, 654, "image"),
+        "nyu-eigen-pooled": (nyu, 654, "pixel"),
+        "nyu-full": (nyu, 654, "pixel"),
+        "make3d-c1": (("make3d",), 134, "image"),
+        "make3d-c2": (("make3d",), 134, "image"),
+        "make3d-c1-crop": (("make3d",), 134, "image"),
     }
     for name, rule in PROTOCOLS.items():
         assert rule.name == name

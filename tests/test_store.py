@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorstore
 import xarray
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gfield.build import build_store, make_spec
-from gfield.manifest import MANIFEST_PATH, Manifest, StoreError
+from gfield.hierarchy import write_hierarchy
+from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
+from gfield.shard import hash_file
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.store import open_store
+from gfield.spec import StoreSpec, default_frames_per_shard
+from gfield.store import Store, open_store
 
 KEYS = [f"{level}/{name}" for level in ("640x480", "320x240") for name in ("rgb", "gradient", "depth")]
+
+
+SPEC = StoreSpec(
+    kind="images",
+    frames=1,
+    frames_per_shard=8,
+    size_WH=(16, 16),
+    levels_WH=((16, 16),),
+    arrays=("rgb", "gradient"),
+    depth_shape_HW=None,
+    valid_region=None,
+    operator={},
+    codec="raw",
+    source="",
+    text="",
+    notes={},
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +139,52 @@ def test_wrong_names_list_what_there_is(store):
         store.text("scnee")
 
 
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        (lambda store: (store / "split/c/0").unlink(), "split/c/0: No such file or directory; `gfield verify --repair"),
+        (lambda store: damage(store / "split/c/0"), "split/c/0: does not match its hash; `gfield verify --repair"),
+        (lambda store: damage(store / "split/zarr.json"), "no text column 'split'"),
+        (lambda store: (store / "split/zarr.json").unlink(), "no text column 'split'"),
+    ],
+)
+def test_a_damaged_text_column_is_an_error_and_no_empty_texts(copy, do, said):
+    do(copy)
+    store = open_store(copy)
+    assert store.names[3] == "0004"
+    with pytest.raises(StoreError, match=said):
+        store.rows("train")
+
+
+@settings(max_examples=20)
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9), min_size=1)
+)
+def test_text_columns_are_those_that_zarr_wrote(tmp_path_factory, texts):
+    """The last column, of empty texts, is one of which Zarr writes no chunk."""
+    folder = tmp_path_factory.mktemp("texts")
+    spec = replace(SPEC, frames=len(texts))
+    write_hierarchy(folder, spec, {}, {"name": texts, "scene": [""] * len(texts)})
+    files = {f.relative_to(folder).as_posix(): Entry(*hash_file(f), "") for f in folder.rglob("*") if f.is_file()}
+    store = Store(folder, Manifest({}, files), spec)
+    assert store.text("name").tolist() == texts
+    assert store.text("scene").tolist() == [""] * len(texts)
+    assert "scene/c/0" not in files
+    assert zarr.open_array(folder / "name", mode="r")[:].tolist() == store.names.tolist()
+
+
+@pytest.mark.parametrize("column", ["640x480", "640x480/rgb", "", "manifest", "../nyu.zarr/name/c"])
+def test_what_is_no_text_column(store, column):
+    with pytest.raises(StoreError, match="no text column"):
+        store.text(column)
+
+
 def test_a_store_pickles_and_is_shared_by_threads(store, frames):
     store.read("640x480/rgb", [0])
     twin = pickle.loads(pickle.dumps(store))
@@ -188,22 +255,39 @@ def test_what_is_no_store_is_said(tmp_path, make, said):
         open_store(tmp_path / "x.zarr")
 
 
-def test_opening_120000_frames_does_not_take_time_by_the_frame(path, tmp_path):
-    """Not timed: what is counted is that opening parses one file, whose size grows with shards, not frames."""
-    store = open_store(path)
-    spec = {**store.attributes["spec"], "frames": 120_000, "frames_per_shard": 128}
-    assert len(json.dumps(spec)) < 5000
-    (tmp_path / "s").mkdir()
-    manifest = Manifest({**store.attributes, "spec": spec}, {})
-    (tmp_path / "s" / "manifest").mkdir()
-    (tmp_path / "s" / MANIFEST_PATH).write_bytes(manifest.to_bytes())
-    assert len(open_store(tmp_path / "s")) == 120_000
+def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_path, monkeypatch):
+    """Not timed, `tests/benchmarks` does that: what is counted is what is read, by how many files and of what size."""
+    spec = replace(SPEC, frames=120_000, frames_per_shard=default_frames_per_shard(120_000, 1))
+    names = [f"data/nyu2_train/kitchen_{row // 180:04d}_out/{row % 180}.jpg" for row in range(120_000)]
+    attributes = {"gfield_format": 1, "spec": spec.to_json()}
+    write_hierarchy(tmp_path, spec, attributes, {"name": names, "split": ["unlabeled"] * 120_000})
+    files = {f.relative_to(tmp_path).as_posix(): Entry(*hash_file(f), "") for f in tmp_path.rglob("*") if f.is_file()}
+    shards = [array.shard_path(n) for array in spec.array_specs().values() for n in range(spec.shards)]
+    files |= {path: Entry(1, "0" * 64, "0" * 32) for path in shards}
+    (tmp_path / "manifest").mkdir()
+    (tmp_path / MANIFEST_PATH).write_bytes(Manifest(attributes, files).to_bytes())
+    read: dict[str, int] = {}
+    read_bytes = Path.read_bytes
+
+    def counted(path):
+        data = read_bytes(path)
+        read[path.relative_to(tmp_path).as_posix()] = len(data)
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    store = open_store(tmp_path)
+    assert [*read] == [MANIFEST_PATH]
+    assert len(shards) == 2 * 938
+    assert len(store.rows("unlabeled")) == len(store) == 120_000
+    assert store.names[-1] == names[-1]
+    assert [*read][1:] == ["split/zarr.json", "split/c/0", "name/zarr.json", "name/c/0"]
+    assert sum(read.values()) < 1_000_000
 
 
 def test_reading_loads_neither_dask_nor_zarr_nor_opencv(path):
     code = (
         "import sys; from gfield import open_store; "
-        f"open_store({str(path)!r}).read('320x240/rgb', [1]); "
+        f"store = open_store({str(path)!r}); store.read('320x240/rgb', store.rows('test')); "
         "print(*sorted({'dask', 'distributed', 'torch', 'zarr', 'cv2', 'h5py'} & {*sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,8 +17,8 @@ class Protocol:
     ----------
     name, version, text
         What it is called, and every choice in words.
-    kind
-        Kind of the stores that it is for.
+    kinds
+        Kinds of the stores that it is for.
     images
         Pictures of the official test split.
     averaging
@@ -45,7 +45,7 @@ class Protocol:
     name: str
     version: int
     text: str
-    kind: str
+    kinds: tuple[str, ...]
     images: int
     averaging: Averaging
     truth: str
@@ -69,7 +69,7 @@ def _nyu(name: str, averaging: Averaging, cells: Region, cells_text: str, *, mir
         name=name,
         version=1,
         text=text,
-        kind="nyu",
+        kinds=("nyu", "densedepth"),
         images=654,
         averaging=averaging,
         truth="640x480/depth",
@@ -92,7 +92,7 @@ def _make3d(name: str, below_m: float, cells_text: str, *, cropped: bool = False
         name=name,
         version=1,
         text=text,
-        kind="make3d",
+        kinds=("make3d",),
         images=134,
         averaging="image",
         truth="depth_native",

@@ -6,13 +6,13 @@ checksum, so damage that leaves a valid stream, as most single flipped bits do, 
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from gfield.formats.orientation import jpeg_orientation, upright, upright_size
 from gfield.frame import InputError
 
 _MAX_PIXELS = 64_000_000
@@ -30,9 +30,9 @@ def check_jpeg(path: Path) -> tuple[int, int]:
         The file cannot be read, has no JPEG header, is too large, in CMYK, or stored turned or mirrored.
     """
     try:
-        return _check_header(path, _read_bytes(path, _HEAD_BYTES))
+        return jpeg_size(_read_bytes(path, _HEAD_BYTES), path)
     except InputError:
-        return _check_header(path, _read_bytes(path, _MAX_BYTES))
+        return jpeg_size(_read_bytes(path, _MAX_BYTES), path)
 
 
 def read_jpeg(path: Path) -> npt.NDArray[np.uint8]:
@@ -43,54 +43,49 @@ def read_jpeg(path: Path) -> npt.NDArray[np.uint8]:
     InputError
         As `check_jpeg`, or the pixels are cut off or damaged.
     """
-    data = _read_bytes(path, _MAX_BYTES)
-    _check_header(path, data)
+    return decode_jpeg(_read_bytes(path, _MAX_BYTES), path)
+
+
+def decode_jpeg(data: bytes, name: str | Path, *, turn: bool = False) -> npt.NDArray[np.uint8]:
+    """As `read_jpeg`, of bytes that ``name`` names.
+
+    Parameters
+    ----------
+    data, name
+        A JPEG, and what to call it in errors.
+    turn
+        Turn a picture upright whose EXIF says that it is stored turned or mirrored, instead of refusing it.
+    """
+    jpeg_size(data, name, turn=turn)
     try:
         rgb_HWC: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, "RGB", fastdct=False, fastupsample=False, strict=True
         )
     except ValueError as error:
-        raise InputError(f"{path}: {error}; a whole JPEG wanted") from error
-    return rgb_HWC
+        raise InputError(f"{name}: {error}; a whole JPEG wanted") from error
+    return upright(rgb_HWC, jpeg_orientation(data)) if turn else rgb_HWC
 
 
-def _check_header(path: Path, data: bytes) -> tuple[int, int]:
+def jpeg_size(data: bytes, name: str | Path, *, turn: bool = False) -> tuple[int, int]:
+    """Width and height of the picture that `decode_jpeg` would give, from a JPEG's header.
+
+    Raises
+    ------
+    InputError
+        As `check_jpeg`.
+    """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        raise InputError(f"{path}: no readable JPEG header in {len(data)} bytes; a JPEG wanted") from error
+        raise InputError(f"{name}: no readable JPEG header in {len(data)} bytes; a JPEG wanted") from error
     if colours not in _COLOURS:
-        raise InputError(f"{path}: colours are {colours}; {', '.join(_COLOURS)} wanted")
+        raise InputError(f"{name}: colours are {colours}; {', '.join(_COLOURS)} wanted")
     if width * height > _MAX_PIXELS:
-        raise InputError(f"{path}: {width} x {height} pixels; at most {_MAX_PIXELS} in all wanted")
-    if (orientation := _exif_orientation(data)) != 1:
-        raise InputError(f"{path}: EXIF orientation {orientation}; 1, pixels stored upright, wanted")
-    return width, height
-
-
-def _exif_orientation(jpeg: bytes) -> int:
-    """EXIF's orientation, 2 to 8, or 1 (upright) where none is told (EXIF 2.3, section 4.6.4)."""
-    at = 2
-    try:
-        while jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:  # segments, up to the start of scan
-            after = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4])
-            if jpeg[at + 1] == 0xE1 and jpeg[at + 4 : at + 10] == b"Exif\0\0":
-                return _tiff_orientation(jpeg[at + 10 : after])
-            at = after
-    except (IndexError, struct.error):  # damaged EXIF tells nothing; viewers show such pictures as they are
-        pass
-    return 1
-
-
-def _tiff_orientation(tiff: bytes) -> int:
-    order = "<" if tiff.startswith(b"II") else ">"
-    (directory,) = struct.unpack_from(order + "I", tiff, 4)
-    (entries,) = struct.unpack_from(order + "H", tiff, directory)
-    for entry in range(entries):
-        tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
-        if tag == 0x0112:
-            return value if 2 <= value <= 8 else 1
-    return 1
+        raise InputError(f"{name}: {width} x {height} pixels; at most {_MAX_PIXELS} in all wanted")
+    orientation = jpeg_orientation(data)
+    if orientation != 1 and not turn:
+        raise InputError(f"{name}: EXIF orientation {orientation}; 1, pixels stored upright, wanted")
+    return upright_size((width, height), orientation)
 
 
 def _read_bytes(path: Path, most: int) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codec_table import codec_table
 from inputs import Seed, tile_mat
+from many_frames import many_figure
 from measure import (
     Figure,
     Line,
@@ -144,6 +145,12 @@ def memory(plan: Plan) -> Figure:
             Line("many / few", "x", ratios(many, few), ("<=", 1.1)),
         ],
     )
+
+
+def many(plan: Plan) -> Figure:
+    """Sources of many frames: memory of their builds, and how soon a store of 120,000 frames is open."""
+    sizes = (plan.small_frames, plan.large_frames)
+    return many_figure(plan.folder, plan.fresh, sizes, min(2, plan.rounds), plan.short_rounds)
 
 
 def rerun(plan: Plan) -> Figure:
@@ -318,6 +325,7 @@ def learning(plan: Plan) -> Figure:
 FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "build": build,
     "memory": memory,
+    "many": many,
     "rerun": rerun,
     "workers": workers,
     "start": start,

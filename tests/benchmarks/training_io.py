@@ -22,8 +22,10 @@ from train.device import numerics
 from train.evaluate import Evaluation, evaluate
 from train.finetune import finetune
 from train.frames import Frames
-from train.moco import MoCo
-from train.pretrain import Pretraining
+from train.pretexts import method_named
+from train.pretexts.pretext import Setup
+from train.pretexts.sight import Sight
+from train.pretrain import Pretraining, resolve_options
 from train.protocols import PROTOCOLS
 from train.ranks import Ranks
 from train.restore import depth_net_of_run, start_encoder
@@ -47,14 +49,20 @@ def step(store_path: str, size: str, batch: str, blocks: str) -> dict[str, Any]:
     device = torch.device("cpu")
     ranks, numbers = Ranks(0, 1, 0, device), numerics(device)
     settings = Settings(Path("unused"), batch=count, epochs=1, rate=0.01)
-    encoders = [start_encoder("resnet18", "random", seed=0, say=_quiet) for _ in range(2)]
-    moco = MoCo(*encoders, queue_length=4 * count, batch=count, bn_groups=max(1, count // 8), ranks=ranks, seed=0)
-    numbers.place(moco)
-    task = Pretraining(
-        moco, method="gradient-moco", region=gfield.Region(8, height - 8, 8, width - 8), size_HW=(height, width),
-        jitter=0.0, grey=0.0, frames=len(frames), settings=settings, ranks=ranks, numbers=numbers,
+    given = {"queue": 4 * count, "dim": 128, "bn_groups": max(1, count // 8)}
+    _, options = resolve_options("gradient-moco", None, given)
+    region = gfield.Region(8, height - 8, 8, width - 8)
+    sight = Sight(region=region, size_HW=(height, width), seed=0, batch=count, ranks=ranks, options=options)
+    pretext = method_named("gradient-moco").make(
+        Setup(
+            *[lambda: start_encoder("resnet18", "random", seed=0, say=_quiet)] * 2, options=options, sight=sight,
+            frames=len(frames), settings=settings, ranks=ranks, numbers=numbers, say=_quiet,
+        )
     )  # fmt: skip
-    optimizer = torch.optim.SGD([weight for weight in moco.parameters() if weight.requires_grad], 0.01, momentum=0.9)
+    numbers.place(pretext.model)
+    task = Pretraining(pretext, settings=settings, ranks=ranks, numbers=numbers)
+    learning = [weight for weight in pretext.model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.SGD(learning, 0.01, momentum=0.9)
 
     def train_on(data: Any) -> None:
         task.backward(data)

@@ -1,0 +1,296 @@
+"""`gfield build` and `gfield plan`: one decorated function a kind of source, which `verify --repair` opens by too.
+
+Everything heavy is imported inside the functions, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from gfield.commandline import Decorator, Level, Part, json_option, path_type, stacked
+
+if TYPE_CHECKING:
+    from gfield.frame import Source
+    from gfield.spec import StoreSpec
+    from gfield.store import Store
+
+Options = dict[str, Any]
+Opener = Callable[[Path, Options], "Source"]
+
+
+class Kind(NamedTuple):
+    """How a kind of source is opened.
+
+    Attributes
+    ----------
+    open
+        From the input's path and the command's options, of which it takes out its own.
+    again
+        The options that `open` has to be given for a store that was built by it, given the input's path.
+    """
+
+    open: Opener
+    again: Callable[[Store, Path], Options]
+
+
+KINDS: dict[str, Kind] = {}
+
+
+store_options = stacked(
+    click.option("--level", "levels_WH", type=Level(), multiple=True, metavar="WxH",
+                 help="Store only this level; repeatable.  [all]"),
+    click.option("--codec", type=click.Choice(["lz4", "zstd", "raw"]), default="lz4", show_default=True,
+                 help="lz4: fast; zstd: smallest; raw: fastest to read. All are checksummed."),
+    click.option("--low", type=int, default=50, show_default=True, help="Canny's lower threshold."),
+    click.option("--high", type=int, default=200, show_default=True, help="Canny's upper threshold."),
+    click.option("--auto", is_flag=True, help="Canny's thresholds from each picture, instead of --low and --high."),
+    click.option("--l2-gradient", is_flag=True, help="Canny compares the L2 norm with its thresholds, not L1."),
+    click.option("--field", "variant", type=click.Choice(["sobel", "grmc"]), default="sobel", show_default=True,
+                 help="grmc repeats the overflow of the paper's released code, for use with its weights only."),
+    click.option("--frames-per-shard", type=click.IntRange(1), metavar="N", help="Frames in one file.  [by size]"),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Local processes.  [threads of this one]"),
+    click.option("--overwrite", is_flag=True, help="Replace a store that does not match."),
+    click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
+                 help="skip: leave unreadable frames out, and list them."),
+)  # fmt: skip
+run_options = stacked(
+    click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster at this address."),
+    click.option("--part", type=Part(), metavar="i/N", help="Do one part of N of a job array; no scheduler needed."),
+    json_option,
+)
+
+
+@click.group()
+def build() -> None:
+    """Build a store, finish it, or bring it up to date."""
+
+
+@click.group()
+def plan() -> None:
+    """Say what a build would do: shards, bytes, minutes. Writes nothing."""
+
+
+def source(
+    kind: str, wanted: str, *options: Decorator, again: Callable[[Store, Path], Options]
+) -> Callable[[Opener], Opener]:
+    """Make ``build KIND`` and ``plan KIND`` of a function that opens the source; its docstring is the build's help.
+
+    Parameters
+    ----------
+    kind
+        Name of the commands, and the source's ``kind``.
+    wanted
+        What the usage calls the path of the input, such as ``"MAT"``.
+    options
+        The source's own options, beside those of every store.
+    again
+        See `Kind`.
+    """
+
+    def add(opener: Opener) -> Opener:
+        KINDS[kind] = Kind(opener, again)
+        arguments = (click.argument("path", metavar=wanted, type=path_type), click.argument("store", type=path_type))
+        shared = stacked(*arguments, *options, store_options)
+
+        @build.command(kind, help=opener.__doc__)
+        @shared
+        @run_options
+        def build_kind(path: Path, store: Path, **options: Any) -> None:
+            _build(open_source(kind, path, options), store, options)
+
+        @plan.command(kind, help=f"Say what `gfield build {kind} {wanted} STORE` would do.")
+        @shared
+        @json_option
+        def plan_kind(path: Path, store: Path, **options: Any) -> None:
+            _plan(open_source(kind, path, options), store, options)
+
+        return opener
+
+    return add
+
+
+def _as_nyu_raw_was_opened(store: Store, _path: Path) -> Options:
+    """The very frames that a store has, however they were chosen."""
+    splits = set(store.splits.tolist()) - {"excluded"}
+    return {"only": frozenset(store.names.tolist()), "max_gap": float("inf"), "split": min(splits, default="unlabeled")}
+
+
+@source(
+    "nyu",
+    "MAT",
+    click.option("--splits", type=path_type, help="splits.mat of the data set.  [beside MAT]"),
+    click.option("--keep-frame", is_flag=True, help="Let the operator see the white frame round NYU's pictures."),
+    click.option("--array", "optional", type=click.Choice(["raw_depth", "label"]), multiple=True,
+                 help="Store this array too; repeatable."),
+    again=lambda store, _path: {"splits": None, "keep_frame": store.spec.valid_region is None},
+)  # fmt: skip
+def _open_nyu(path: Path, options: Options) -> Source:
+    """Build STORE from nyu_depth_v2_labeled.mat.
+
+    A build that was interrupted goes on where it was. A finished store is left as it is; with other thresholds
+    only its fields are computed again, from the RGB in it.
+    """
+    from gfield.sources.nyuv2 import open_nyuv2
+
+    return open_nyuv2(path, options.pop("splits"), keep_frame=options.pop("keep_frame"))
+
+
+@source("make3d", "FOLDER", again=lambda _store, _path: {})
+def _open_make3d(path: Path, options: Options) -> Source:
+    """Build STORE from the unpacked archives of Make3D below FOLDER."""
+    from gfield.sources.make3d import open_make3d
+
+    return open_make3d(path, on_unreadable=options["on_error"])
+
+
+@source(
+    "images",
+    "FOLDER",
+    click.option("--size", "size_WH", type=Level(), default=(640, 480), metavar="WxH",
+                 help="Size of the largest level; pictures are cut to its shape and averaged, never enlarged.  "
+                 "[640x480]"),
+    again=lambda store, _path: {"size_WH": store.spec.size_WH},
+)  # fmt: skip
+def _open_images(path: Path, options: Options) -> Source:
+    """Build STORE from all JPEG and PNG pictures below FOLDER: RGB and field, split "unlabeled".
+
+    Pictures are turned upright as their EXIF says. One that is damaged or too small stops the build at its end;
+    --on-error skip leaves it out.
+    """
+    from gfield.sources.images import open_images
+
+    return open_images(path, size_WH=options.pop("size_WH"))
+
+
+def _as_densedepth_was_opened(store: Store, path: Path) -> Options:
+    """With nyu_test.zip, from beside the archive, where the store was made of it too."""
+    others = [entry["name"] for entry in store.attributes["source_files"][1:]]
+    return {"test": path.parent / others[0] if others else None, "keep_frame": store.spec.valid_region is None}
+
+
+@source(
+    "densedepth",
+    "ZIP",
+    click.option("--test", type=path_type, metavar="NYU_TEST_ZIP",
+                 help="nyu_test.zip: its frames are the test split, in place of those of ZIP."),
+    click.option("--keep-frame", is_flag=True, help="Let the operator see a white frame round the pictures."),
+    again=_as_densedepth_was_opened,
+)  # fmt: skip
+def _open_densedepth(path: Path, options: Options) -> Source:
+    """Build STORE from DenseDepth's nyu_data.zip, which is read as it is, not unpacked."""
+    from gfield.sources.densedepth import open_densedepth
+
+    return open_densedepth(
+        path, options.pop("test"), keep_frame=options.pop("keep_frame"), on_unreadable=options["on_error"]
+    )
+
+
+@source(
+    "nyu-raw",
+    "FOLDER",
+    click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+                 help="Take every N-th pair of each scene."),
+    click.option("--split", type=click.Choice(["unlabeled", "train"]), default="unlabeled", show_default=True,
+                 help="train: let fine-tuning use the sensor's depth too."),
+    click.option("--max-gap", type=click.FloatRange(0), default=0.1, show_default=True, metavar="SECONDS",
+                 help="Leave out depth frames with no colour frame this near in time."),
+    click.option("--exclude-test", type=path_type, metavar="MAT",
+                 help="nyu_depth_v2_labeled.mat: leave out the scenes of its test frames."),
+    click.option("--splits", type=path_type, help="splits.mat for --exclude-test.  [beside MAT]"),
+    again=_as_nyu_raw_was_opened,
+)  # fmt: skip
+def _open_nyu_raw(path: Path, options: Options) -> Source:
+    """Build STORE from raw scenes of NYU Depth v2 below FOLDER.
+
+    Each depth frame is paired with the colour frame nearest in time and projected into it; colour is freed of the
+    lens's distortion. FOLDER may be one scene's folder, with its d-*.pgm and r-*.ppm.
+    """
+    from gfield.sources.nyu_raw import open_nyu_raw
+
+    names = ("every", "split", "max_gap", "exclude_test", "splits", "only")
+    taken = {name: options.pop(name) for name in names if name in options}
+    if taken.get("splits") is not None and taken["exclude_test"] is None:
+        raise click.UsageError("--splits is for --exclude-test MAT, which is missing")
+    return open_nyu_raw(path, **taken)
+
+
+def open_source(kind: str, path: Path, options: Options) -> Source:
+    """Open the input, and tell the user what its source warns of."""
+    opened = KINDS[kind].open(path, options)
+    for warning in opened.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return opened
+
+
+def open_again(store: Store, path: Path) -> Source:
+    """Open the input that a store was built from, as it was opened then; a `StoreError` where its kind is unknown."""
+    from gfield.manifest import StoreError
+
+    kind = store.spec.kind
+    if kind not in KINDS:
+        raise StoreError(f"{store.path}: a store of kind {kind!r}, this version repairs {', '.join(KINDS)}")
+    return open_source(kind, path, {"on_error": "skip", **KINDS[kind].again(store, path)})
+
+
+def _spec(source: Source, options: dict[str, Any]) -> StoreSpec:
+    from gfield.build import make_spec
+    from gfield.field import FieldParams
+
+    taken = {name: options.pop(name) for name in ("low", "high", "auto", "l2_gradient", "variant")}
+    try:
+        field = FieldParams(**taken)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return make_spec(
+        source,
+        levels_WH=options.pop("levels_WH") or None,
+        optional=options.pop("optional", ()),
+        codec=options.pop("codec"),
+        field=field,
+        frames_per_shard=options.pop("frames_per_shard"),
+    )
+
+
+def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
+    from gfield.build import build_store
+    from gfield.console import as_json, progress
+    from gfield.summary import build_summary
+
+    if sum(options[name] is not None for name in ("workers", "scheduler", "part")) > 1:
+        raise click.UsageError("--workers, --scheduler and --part exclude each other")
+    spec = _spec(source, options)
+    json_wanted = options.pop("as_json")
+    try:
+        with progress(target.name, "frames") as (start, advance):
+            report = build_store(source, target, spec, on_start=start, on_frames=advance, **options)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nInterrupted: what is done is kept in {target}.building-*; run the same command to go on.",
+            err=True,
+        )
+        sys.exit(130)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        hint = "; what is done is kept, run the same command to go on" if full else ""
+        where = error.filename or target
+        raise click.ClickException(f"{where}: {error.strerror or error}{hint}") from error
+    click.echo(as_json(report) if json_wanted else build_summary(report, source))
+
+
+def _plan(source: Source, target: Path, options: dict[str, Any]) -> None:
+    from gfield.console import as_json
+    from gfield.plan import plan_build
+    from gfield.summary import print_plan
+
+    spec = _spec(source, options)
+    planned = plan_build(source, target, spec, workers=options["workers"], overwrite=options["overwrite"])
+    if options["as_json"]:
+        click.echo(as_json(planned))
+    else:
+        print_plan(planned, spec, source, target)

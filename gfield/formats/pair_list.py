@@ -1,0 +1,100 @@
+"""Lists in an archive that say which picture goes with which depth: CSV, two names of members a line, no heading."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from gfield.formats.zipped import Member, read_member
+from gfield.frame import InputError, LeftOut
+
+_MOST_BYTES = 64 * 1024 * 1024
+_LISTED = 100
+
+
+class Pair(NamedTuple):
+    """One line: where it stands, as ``list:line``, and the two names."""
+
+    where: str
+    picture: str
+    depth: str
+
+
+def read_pairs(archive: Path, name: str, members: Mapping[str, Member]) -> list[Pair]:
+    """The lines of a list that is a member of an archive.
+
+    Raises
+    ------
+    InputError
+        It is not there, is damaged, is no UTF-8, or has a line of another number of names than two.
+    """
+    if name not in members:
+        raise InputError(f"{archive}: no {name} among {len(members)} members; DenseDepth's nyu_data.zip wanted")
+    try:
+        text = read_member(archive, name, members[name], _MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{archive}: {name} is no UTF-8 ({error.reason} at byte {error.start})") from error
+    pairs = []
+    lines = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for names in lines:
+            where = f"{name}:{lines.line_num}"
+            if len(names) == 2 and all(names):
+                pairs.append(Pair(where, names[0].strip(), names[1].strip()))
+            elif names:
+                raise InputError(f"{archive}: {where} has {len(names)} names; a picture's and its depth's wanted")
+    except csv.Error as error:
+        raise InputError(f"{archive}: {name}:{lines.line_num}: {error}; two names a line wanted") from error
+    return pairs
+
+
+class Checked(NamedTuple):
+    """The lines of some lists that can be used by list, those that cannot, and members that no line names."""
+
+    pairs: dict[str, list[Pair]]
+    faults: list[LeftOut]
+    repeated: list[LeftOut]
+    unnamed: list[LeftOut]
+
+
+def check_pairs(archive: Path, lists: Mapping[str, list[Pair]], members: Mapping[str, Member]) -> Checked:
+    """Tell lines that name members which are there from those that do not, or that stand there twice.
+
+    Raises
+    ------
+    InputError
+        A picture has two depths, or stands in two lists: test pictures must not be trained on.
+    """
+    checked = Checked({}, [], [], [])
+    seen: dict[str, tuple[str, Pair]] = {}
+    for name, pairs in lists.items():
+        sound = checked.pairs[name] = []
+        for pair in pairs:
+            gone = [member for member in (pair.picture, pair.depth) if member not in members]
+            first_list, first = seen.setdefault(pair.picture, (name, pair))
+            if (first_list, first.depth) != (name, pair.depth):
+                told = f"{archive}: {pair.where} has {pair.picture} with {pair.depth}, {first.where} with {first.depth}"
+                raise InputError(f"{told}; one depth and one list a picture wanted")
+            if first is not pair:
+                checked.repeated.append(LeftOut(pair.where, f"the same as {first.where}"))
+            elif gone:
+                checked.faults.append(LeftOut(pair.where, f"{' and '.join(gone)} not in the archive"))
+            else:
+                sound.append(pair)
+    named = {member for _, pair in seen.values() for member in (pair.picture, pair.depth)}
+    checked.unnamed.extend(
+        LeftOut(member, "no line names it") for member in members if member not in named and member not in lists
+    )
+    return checked
+
+
+def first_of(left_out: list[LeftOut], what: str) -> list[LeftOut]:
+    """The first hundred, and how many more there are: a store lists them in a file that every reader parses."""
+    more = len(left_out) - _LISTED
+    if more <= 0:
+        return left_out
+    last = left_out[_LISTED - 1]
+    return [*left_out[:_LISTED], LeftOut(f"{more} more {what}", f"as {last.name}: {last.reason}")]

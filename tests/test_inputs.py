@@ -1,0 +1,81 @@
+"""How a build's input is recognised, from one file to 120,000."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gfield import inputs
+from gfield.frame import InputError
+from gfield.inputs import describe_files, quick_digest
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number:04d}.jpg" for number in range(2100)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number % 251]) * (10 + number % 7))
+    return paths
+
+
+class Lazy(Sequence[Path]):
+    """Makes its paths when they are asked for, as a source of many frames does."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths, self.asked = paths, 0
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, place):
+        self.asked += 1
+        return Path(str(self._paths[place]))
+
+
+def test_of_few_files_every_byte_counts_and_of_many_every_size(files: list[Path]):
+    few = files[:100]
+    before, many = quick_digest(few), quick_digest(files)
+    assert quick_digest(few) == before
+    few[57].write_bytes(b"x" * few[57].stat().st_size)
+    assert quick_digest(few) != before
+    assert quick_digest(files[::-1]) != many
+    assert quick_digest([*files[:-1], files[0]]) != many
+    files[1234].write_bytes(b"x" * 99)
+    assert quick_digest(files) != many
+
+
+def test_of_many_files_a_thousand_are_opened(files: list[Path], monkeypatch: pytest.MonkeyPatch):
+    opened: list[Path] = []
+    real = inputs._open
+    monkeypatch.setattr(inputs, "_open", lambda file: opened.append(file) or real(file))
+    lazy = Lazy(files)
+    before = quick_digest(lazy)
+    assert len(set(opened)) == len(opened) == 1024
+    assert lazy.asked == 2101 + 1024
+    assert opened[0] == files[0]
+    opened[700].write_bytes(b"x" * opened[700].stat().st_size)
+    assert quick_digest(files) != before
+
+
+def test_many_files_are_described_by_their_listing(files: list[Path]):
+    few = describe_files(files[:3])
+    assert [entry["name"] for entry in few] == ["0000.jpg", "0001.jpg", "0002.jpg"]
+    assert few[2]["sha256"] == hashlib.sha256(files[2].read_bytes()).hexdigest()
+    listing = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    assert describe_files(Lazy(files)) == [
+        {
+            "name": "2100 files, hash of their sha256sum listing",
+            "size": sum(path.stat().st_size for path in files),
+            "sha256": hashlib.sha256(listing.encode()).hexdigest(),
+        }
+    ]
+
+
+def test_a_file_that_is_gone_is_told(files: list[Path]):
+    files[2000].unlink()
+    for function in (quick_digest, describe_files):
+        with pytest.raises(InputError, match=r"2000\.jpg: No such file"):
+            function(files)
