@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,9 +76,43 @@ def test_the_order_is_brightness_contrast_saturation_hue_grey_swap():
     torch.testing.assert_close(coloured(pictures(), colours), torch.stack(wanted), rtol=0, atol=1e-5)
 
 
-@given(seed=st.integers(0, 999), jitter=st.floats(0, 1), grey=st.floats(0, 1), swap=st.floats(0, 1))
-def test_results_stay_in_range_and_parts_are_parts(seed, jitter, grey, swap):
-    colours = draw_colours(np.random.default_rng(seed), 6, jitter=jitter, grey=grey, swap=swap)
+def test_blur_is_a_gaussian_of_a_share_of_the_shorter_side():
+    rgb_N3HW = torch.from_numpy(np.random.default_rng(0).random((3, 3, 448, 460), np.float32))
+    seen = coloured(rgb_N3HW, dataclasses.replace(draw_colours(np.random.default_rng(0), 3),
+                                                  blur_N=np.array([0, 2, 0.5], np.float32) / 224))  # fmt: skip
+    assert torch.equal(seen[0], rgb_N3HW[0])
+    for place, sigma in ((1, 4.0), (2, 1.0)):
+        rgb_3HW = rgb_N3HW[place].numpy()
+        wanted = scipy.ndimage.gaussian_filter(rgb_3HW, (0, sigma, sigma), mode="nearest", truncate=5)
+        # Cut off at three deviations of the widest Gaussian that there is.
+        np.testing.assert_allclose(seen[place], wanted, atol=2e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        blurred = coloured(rgb_N3HW[1:2], changed(blur_N=np.array([2 / 224], np.float32)))
+    torch.testing.assert_close(blurred[0], seen[1])
+
+
+def test_shares_of_jitter_and_blur_are_drawn_behind_all_others():
+    plain = draw_colours(np.random.default_rng(0), 6000, jitter=0.4, grey=0.2)
+    some = draw_colours(np.random.default_rng(0), 6000, jitter=0.4, grey=0.2, jitter_share=0.8, blur=0.5)
+    jittered_N = some.brightness_N != 1
+    assert abs(jittered_N.mean() - 0.8) < 0.02
+    for name in ("brightness_N", "contrast_N", "saturation_N", "hue_N"):
+        before, after = getattr(plain, name), getattr(some, name)
+        assert np.array_equal(after[jittered_N], before[jittered_N])
+        assert (after[~jittered_N] == (0 if name == "hue_N" else 1)).all()
+    assert np.array_equal(plain.grey_N, some.grey_N)
+    assert not plain.blur_N.any()
+    assert abs((some.blur_N > 0).mean() - 0.5) < 0.02
+    drawn = some.blur_N[some.blur_N > 0] * 224
+    assert 0.1 <= drawn.min() < 0.11
+    assert 1.99 < drawn.max() <= 2
+
+
+@given(
+    seed=st.integers(0, 999), jitter=st.floats(0, 1), grey=st.floats(0, 1), swap=st.floats(0, 1), blur=st.floats(0, 1)
+)
+def test_results_stay_in_range_and_parts_are_parts(seed, jitter, grey, swap, blur):
+    colours = draw_colours(np.random.default_rng(seed), 6, jitter=jitter, grey=grey, swap=swap, blur=blur)
     assert len(colours) == 6
     whole = coloured(pictures(6, seed), colours)
     assert whole.dtype == torch.float32
@@ -112,11 +147,11 @@ def test_draws_fill_their_ranges():
 def test_other_parameters_leave_the_random_numbers_where_they_were():
     one, other = np.random.default_rng(0), np.random.default_rng(0)
     draw_colours(one, 7)
-    draw_colours(other, 7, jitter=0.4, grey=0.2, swap=0.5)
+    draw_colours(other, 7, jitter=0.4, jitter_share=0.5, grey=0.2, swap=0.5, blur=0.5)
     assert one.random() == other.random()
 
 
-@pytest.mark.parametrize(("name", "value"), [("jitter", 1.5), ("grey", -0.1), ("swap", 2.0)])
+@pytest.mark.parametrize(("name", "value"), [("jitter", 1.5), ("grey", -0.1), ("swap", 2.0), ("blur", -1.0)])
 def test_values_out_of_range_are_refused(name, value):
     with pytest.raises(TrainError, match=f"{name} of colours is {value:g}, wanted 0 to 1"):
         draw_colours(np.random.default_rng(0), 1, **{name: value})

@@ -12,13 +12,14 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import nn
 from torch.nn import functional
 
 from train.encoders import ENCODERS, Encoder, make_encoder
 from train.errors import TrainError
 from train.random import seeded_layers
 from train.weights import imagenet_weights, load_weights
+
+from .foreign_weights import Canary, dotted, torchvision_state
 
 SMALL_N3HW = (2, 3, 64, 96)
 
@@ -35,18 +36,6 @@ def shapes_only(name: str) -> Encoder:
     """An encoder without numbers."""
     with torch.device("meta"):
         return make_encoder(name, 0).eval()
-
-
-def torchvision_state(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
-    """A whole torchvision network's, of random weights; its batch norms are no identities."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = torchvision.models.get_model(name, weights=None)
-        for layer in model.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                for tensor in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
-                    nn.init.uniform_(tensor, 0.5, 1.5)
-    return model.state_dict()
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -165,20 +154,6 @@ def published_name(name: str) -> str:
     return torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url.rsplit("/", 1)[-1]
 
 
-def dotted(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The names in torchvision's DenseNet files: norm.1 for norm1, and no count of batches."""
-    renamed = {}
-    for key, value in state.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        parts = [
-            f"{part[:-1]}.{part[-1]}" if part in ("norm1", "norm2", "conv1", "conv2") and "denselayer" in key else part
-            for part in key.split(".")
-        ]
-        renamed[".".join(parts)] = value
-    return renamed
-
-
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
 def test_imagenet_weights_come_from_torchs_cache(hub, name, monkeypatch):
     state = torchvision_state(name)
@@ -216,16 +191,6 @@ def test_a_file_of_safetensors_is_read(tmp_path):
     read = imagenet_weights("resnet18", tmp_path / "mine.safetensors")
     assert set(read) == {key for key in state if not key.startswith("fc.")}
     assert all(torch.equal(value, state[key]) for key, value in read.items())
-
-
-class Canary:
-    """Pickled, it would touch a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path):

@@ -61,4 +61,6 @@ def test_schedules_follow_their_definitions():
     assert 0 < cosine(99) < 0.001
     stairs = Schedule("step", 1.0, steps=100, decay_steps=30)
     assert [stairs(step) for step in (0, 29, 30, 90)] == pytest.approx([1, 1, 0.1, 0.001])
+    moco_v1 = Schedule("stairs", 1.0, steps=200)
+    assert [moco_v1(step) for step in (0, 119, 120, 159, 160, 199)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     assert Schedule("constant", 0.3, steps=5)(4) == 0.3

@@ -8,12 +8,13 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.encoders import make_encoder
 from train.errors import TrainError
-from train.moco import HEADS, MoCo, default_queue_length
+from train.moco import HEADS, MoCo
+from train.pretexts.momentum import default_queue_length
 from train.ranks import Ranks
 
 from .two_ranks import CPU, QUEUE, SAMPLES, TinyEncoder, batch_of
@@ -192,7 +193,7 @@ def test_the_state_dict_has_the_parts_by_name():
     names = set(tiny_moco().state_dict())
     assert {name.split(".")[0] for name in names} == {
         *("encoder_q", "encoder_k", "head_q", "head_k"),
-        *("queue_CK", "queue_filled", "queue_next"),
+        *("queue_CK", "queue_frame_K", "queue_filled", "queue_next"),
     }
 
 
@@ -234,38 +235,42 @@ def test_default_queue_is_the_longest_allowed(frames, batch):
     assert length <= min(65536, frames - batch) < length + batch
 
 
-def own_keys_met(frames: int, batch: int, length: int, epochs: int, seed: int) -> np.ndarray:
-    """Frame numbers for keys: at each (epoch, step), the samples whose own frame is among the negatives."""
-    rng = np.random.default_rng(seed)
-    steps = frames // batch
-    queue = np.empty(0, int)
-    met_ES = np.zeros((epochs, steps), int)
-    for epoch in range(epochs):
-        order = rng.permutation(frames)
-        for step in range(steps):
-            rows = order[step * batch : (step + 1) * batch]
-            met_ES[epoch, step] = np.isin(rows, queue).sum()
-            queue = np.concatenate([queue, rows])[-length:]
-    return met_ES
+@given(data=st.data(), frames=st.integers(1, 20), steps=st.integers(0, 9))
+@settings(max_examples=30)
+def test_own_keys_in_the_queue_and_no_others_do_not_count(data, frames, steps):
+    """Against a list of keys, for frames that repeat more than any epoch would let them."""
+    rng = np.random.default_rng(0)
+    moco = tiny_moco(batch=4, queue_length=12)
+    kept: list[tuple[int, np.ndarray]] = []
+    draw = st.lists(st.integers(0, frames - 1), min_size=4, max_size=4)
+    for _ in range(steps):
+        frame_N, keys_NC = data.draw(draw), unit_rows(rng, 4)
+        moco.enqueue(keys_NC, torch.tensor(frame_N))
+        kept = [*kept, *zip(frame_N, keys_NC.numpy(), strict=True)][-12:]
+    query_N3HW, keys_NC, frame_N = batch_of(0)[0][:4], unit_rows(rng, 4), data.draw(draw)
+    output = moco(query_N3HW, keys_NC, torch.tensor(frame_N))
+    q_NC = torch.nn.functional.normalize(moco.head_q(moco.encoder_q(query_N3HW)[-1].mean((2, 3)))).detach().numpy()
+    losses, hits, negatives = [], [], []
+    for q, key, frame in zip(q_NC, keys_NC.numpy(), frame_N, strict=True):
+        cosines = [q @ other for number, other in kept if number != frame]
+        losses.append(np.log(sum(np.exp(np.array([q @ key, *cosines]) / 0.2))) - q @ key / 0.2)
+        hits.append(all(q @ key > cosine for cosine in cosines))
+        negatives += cosines
+    wanted = [np.mean(losses), np.mean(hits), np.sum(q_NC * keys_NC.numpy()) / 4, np.mean(negatives or [0])]
+    assert [value.item() for value in output] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
-@given(frames=st.integers(4, 60), batch=st.integers(1, 12), seed=st.integers(0, 99))
-def test_no_own_key_in_the_first_epoch_nor_once_the_queue_is_of_this_epoch(frames, batch, seed):
-    if 2 * batch > frames:
-        return
-    length = default_queue_length(frames, batch)
-    met_ES = own_keys_met(frames, batch, length, 3, seed)
-    assert not met_ES[0].any()
-    assert length // batch < met_ES.shape[1], "the last step is free"
-    assert not met_ES[:, length // batch :].any()
-
-
-def test_own_keys_of_the_epoch_before_are_as_many_as_the_docstring_says():
-    frames, batch = 800, 16
-    assert default_queue_length(frames, batch) == 784
-    for length in (784, 96):
-        share = own_keys_met(frames, batch, length, 12, 0)[1:].mean() / batch
-        assert share == pytest.approx(length * (length + batch) / (2 * frames**2), abs=0.02)
+def test_without_frames_every_key_counts():
+    rng = np.random.default_rng(0)
+    moco = tiny_moco()
+    rgb_N3HW, keys_NC = step_of(moco, 0)
+    moco.enqueue(unit_rows(rng, SAMPLES))
+    assert (moco.queue_frame_K == -1).all()
+    moco.enqueue(unit_rows(rng, SAMPLES), torch.arange(SAMPLES))
+    plain, masked = moco(rgb_N3HW, keys_NC), moco(rgb_N3HW, keys_NC, torch.arange(SAMPLES))
+    strangers = moco(rgb_N3HW, keys_NC, torch.arange(SAMPLES) + SAMPLES)
+    assert plain.loss == strangers.loss
+    assert masked.loss < plain.loss
 
 
 # The key encoder

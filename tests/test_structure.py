@@ -100,6 +100,7 @@ MUST_NOT_REACH = {
     "gfield.shard": WRITERS | {"gfield.store"},
     "gfield.store": WRITERS,
     "gfield.report": WRITERS | {"gfield.store"},
+    "gfield.text_column": WRITERS | {"gfield.store", "zarr"},
     "gfield.build": {"gfield.sources", "gfield.sample"},
 }
 
@@ -122,7 +123,8 @@ def test_gfield_knows_its_own_modules_not_its_public_names():
 
 
 def test_sources_never_import_each_other_nor_what_builds_on_them():
-    assert {"gfield.sources.make3d", "gfield.sources.nyuv2"} <= set(SOURCES)
+    kinds = ("densedepth", "images", "make3d", "nyuv2")
+    assert {f"gfield.sources.{kind}" for kind in kinds} <= set(SOURCES)
     later = {"gfield.field", "gfield.spec", "gfield.store", *WRITERS} - {"gfield.sources"}
     for module in SOURCES:
         assert not within(reached(module), (set(SOURCES) - {module}) | later), module
@@ -130,11 +132,16 @@ def test_sources_never_import_each_other_nor_what_builds_on_them():
 
 
 def test_train_builds_on_the_public_names_alone():
-    """And three rooms of it on pieces that both halves share: the command line, the terminal, whole files."""
+    """And some rooms of it on pieces that both halves share: the command line, the terminal, whole files."""
     shared = {
         "train.commands": {"gfield.commandline", "gfield.console"},
         "train.display": {"gfield.console"},
         "train.files": {"gfield.files"},
+        "train.study.commands": {"gfield.commandline"},
+        "train.study.listing": {"gfield.console"},
+        "train.study.page": {"gfield.console"},
+        "train.study.run": {"gfield.console"},
+        "train.study.work": {"gfield.console"},
     }
     for module in (name for name in FILES if name.split(".")[0] == "train"):
         allowed = shared.get(module, set())
@@ -169,7 +176,8 @@ def loaded_after(statement: str) -> set[str]:
         ("import cli; cli.train(['pretrain', '--help'], standalone_mode=False)", set()),
         ("import gfield.frame", {"numpy"}),
         ("import gfield.field", {"numpy", "cv2"}),
-        ("import gfield; gfield.open_store", HEAVY - DASK - {"torch", "torchvision", "h5py", "cv2", "rich"}),
+        ("import gfield; gfield.open_store", {"numpy", "numcodecs"}),
+        ("import gfield; gfield.open_images, gfield.open_densedepth", {"numpy", "cv2"}),
         ("import gfield; gfield.open_nyuv2, gfield.open_make3d", HEAVY - DASK - {"torch", "torchvision", "rich"}),
         ("import gfield; [getattr(gfield, name) for name in gfield.__all__]", HEAVY - {"torch", "torchvision"}),
     ],
@@ -187,7 +195,7 @@ def test_reading_a_store_loads_neither_dask_nor_the_build(nyu_mat, tmp_path):
         "assert store.read('320x240/gradient', store.rows('test')).any()\n"
         f"assert not {{*sys.modules}} & { ({*WRITERS, 'gfield.field'} - DASK)!r}"
     )
-    assert not loaded_after(statement) & (DASK | {"torch", "torchvision", "h5py", "cv2"})
+    assert not loaded_after(statement) & (DASK | {"torch", "torchvision", "h5py", "cv2", "zarr"})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import gfield
 from gfield import Region
 from train.errors import TrainError
 from train.random import generator
-from train.views import Views, depth_view, draw_views, field_view, flipped, rgb_view
+from train.views import LARGEST_FIELD, Views, depth_view, draw_views, field_view, flipped, rgb_view
 
 SCENE = Region(8, 473, 8, 631)  # of NYU's pictures, inside their white frame
 
@@ -187,6 +187,28 @@ def test_a_field_is_a_share_of_the_stored_pictures_strongest_edge():
     torch.testing.assert_close(seen[:, :, 3, 5], torch.tensor([0.25, 1, 0])[:, None].expand(-1, 3))
     assert not seen[2].any()
     assert seen.stride(1) == 0, "three channels, one in memory"
+
+
+@settings(max_examples=30)
+@given(crop=crops(40, 50), size_HW=sizes, seed=st.integers(0, 99))
+def test_norms_of_fields_are_plain_functions_of_the_stored_values(crop, size_HW, seed):
+    rng = np.random.default_rng(seed)
+    field = rng.uniform(0, LARGEST_FIELD, (1, 40, 50)) * (rng.random((1, 40, 50)) < 0.2)
+    field_NHW = torch.from_numpy(field.astype(np.float16))
+    wide = field_NHW.double().numpy()
+    for norm, shares in (
+        ("max", wide / max(wide.max(), 1e-9)),
+        ("fixed", wide / 1140.4),
+        ("log", np.log1p(wide) / np.log1p(1140.4)),
+        ("binary", wide > 0),
+    ):
+        # A depth of five digits serves as the resampled share: exact where a view has the picture's own pixels.
+        seen = field_view(field_NHW, crop, size_HW, norm=norm)
+        same = rgb_view(torch.from_numpy(shares * 255.0)[..., None].expand(-1, -1, -1, 3), crop, size_HW)
+        torch.testing.assert_close(seen, same, rtol=0, atol=2e-3)
+        assert 0 <= seen.min() <= seen.max() <= 1
+    grmc = field_view(field_NHW / 1140.4 * 255, crop, size_HW, norm="fixed", largest=255)
+    torch.testing.assert_close(grmc, field_view(field_NHW, crop, size_HW, norm="fixed"), rtol=0, atol=2e-3)
 
 
 # Depth

@@ -103,16 +103,18 @@ def train_steps(ranks, *, bn_groups: int, micro_batches: int, steps: int = 6) ->
         moco.update_keys()
         keys_NC = moco.encode_keys(field_N3HW, batch_of(step)[2], micro_batches)
         optimizer.zero_grad()
+        # Frames come again while their keys are in the queue, as they do where an epoch is short.
+        frame_N = ((torch.arange(SAMPLES) + 5 * step) % 37)[ranks.rank :: ranks.world]
         outputs = []
         for part in range(micro_batches):
             micro = slice(part, None, micro_batches)
             with model.no_sync() if ranks.world > 1 and part < micro_batches - 1 else nullcontext():
-                output = model(rgb_N3HW[micro], keys_NC[micro])
+                output = model(rgb_N3HW[micro], keys_NC[micro], frame_N[micro])
                 (output.loss / micro_batches).backward()
             outputs.append(torch.stack([output.loss.detach(), output.accuracy]))
         gradients.append(torch.cat([value.grad.flatten() for value in learning]))
         optimizer.step()
-        moco.enqueue(keys_NC)
+        moco.enqueue(keys_NC, frame_N)
         scalars = torch.stack(outputs).mean(0)
         ranks.mean_over_ranks([scalars])
         losses.append(scalars[0])
@@ -124,7 +126,7 @@ def train_steps(ranks, *, bn_groups: int, micro_batches: int, steps: int = 6) ->
         "accuracy": torch.stack(accuracies),
         "gradient": torch.stack(gradients),
         "queue": moco.queue_CK,
-        "place": torch.stack([moco.queue_filled, moco.queue_next]),
+        "place": torch.stack([moco.queue_filled, moco.queue_next, *moco.queue_frame_K]),
         "weights": torch.cat([value.detach().flatten() for value in moco.parameters()]),
         "own_statistics": own_statistics,
         "statistics": torch.cat(running_statistics(moco)),
@@ -137,6 +139,78 @@ def moco(ranks, out: Path) -> dict[str, Any]:
         f"groups{groups} micro{micro}": train_steps(ranks, bn_groups=groups, micro_batches=micro)
         for groups, micro in ((1, 1), (2, 1), (1, 2))
     }
+
+
+def pretext_net(name: str, ranks, bn_groups: int) -> tuple[nn.Module, Any]:
+    """A method's network without a queue, and what it is given of a global batch, by step."""
+    from train.batchnorm import split_batchnorm
+    from train.pretexts.exemplar import ExemplarNet
+    from train.pretexts.jigsaw import JigsawNet
+    from train.pretexts.rotation import RotationNet
+    from train.pretexts.simclr import SimCLR
+
+    encoder = split_batchnorm(TinyEncoder(), bn_groups)
+    if name == "simclr":
+        net: nn.Module = SimCLR(encoder, dim=8, temperature=0.2, ranks=ranks, seed=3)
+        return net, lambda step: (batch_of(step)[0], batch_of(step)[1] + 0.1 * batch_of(step)[0])
+    if name == "rotation":
+        return RotationNet(encoder, 3), lambda step: (batch_of(step)[0][..., :19],)
+    if name == "exemplar":
+        return ExemplarNet(encoder, 40, 3), lambda step: (batch_of(step)[0], 2 * batch_of(step)[2])
+
+    def puzzles(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        tiles = batch_of(step)[0][:, None, :, :9, :9] ** torch.linspace(0.5, 2, 9)[:, None, None, None]
+        return tiles, batch_of(step)[2] % 7
+
+    return JigsawNet(encoder, 7, 3), puzzles
+
+
+def train_pretext(name: str, ranks, *, bn_groups: int = 1, steps: int = 3) -> dict[str, Any]:
+    """A few steps of a method without a queue."""
+    from train.batchnorm import running_statistics
+
+    net, inputs = pretext_net(name, ranks, bn_groups)
+    model = ranks.parallel(net.train())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    logged, gradients = [], []
+    for step in range(steps):
+        optimizer.zero_grad()
+        output = model(*(tensor[ranks.rank :: ranks.world] for tensor in inputs(step)))
+        output.loss.backward()
+        gradients.append(torch.cat([value.grad.flatten() for value in net.parameters()]))
+        optimizer.step()
+        scalars = torch.stack([value.detach() for value in output])
+        ranks.mean_over_ranks([scalars])
+        logged.append(scalars)
+    own_statistics = torch.cat(running_statistics(net))
+    ranks.mean_over_ranks(running_statistics(net))
+    return {
+        "logged": torch.stack(logged),
+        "gradient": torch.stack(gradients),
+        "weights": torch.cat([value.detach().flatten() for value in net.parameters()]),
+        "own_statistics": own_statistics,
+        "statistics": torch.cat(running_statistics(net)),
+    }
+
+
+def pretexts(ranks, out: Path) -> dict[str, Any]:
+    """Two ranks' share of every method without a queue, and of the exchanges with gradients."""
+    values_N = torch.arange(4.0)[ranks.rank :: ranks.world].requires_grad_()
+    ranks.gather_with_gradient(values_N).mul(torch.arange(1.0, 5) * (ranks.rank + 1)).sum().backward()
+    mean = torch.full((2,), float(ranks.rank), requires_grad=True)
+    (ranks.mean_with_gradient(mean) * (ranks.rank + 1)).sum().backward()
+    methods = {name: train_pretext(name, ranks) for name in ("simclr", "rotation", "exemplar", "jigsaw")}
+    return {**methods, "exchanged": [values_N.grad, mean.grad], "joint": joint_norm(ranks)}
+
+
+def joint_norm(ranks) -> dict[str, torch.Tensor]:
+    """Joint batch-norm on so few values that every one counts."""
+    from train.batchnorm import joint_batchnorm
+
+    x_B = torch.from_numpy(np.random.default_rng(2).normal(3, 2, (4, 3, 1, 2)).astype(np.float32))
+    norm = joint_batchnorm(nn.BatchNorm2d(3), ranks).train()
+    y_N = norm(x_B[ranks.rank :: ranks.world])
+    return {"y": y_N.detach(), **norm.state_dict()}
 
 
 def collectives(ranks, out: Path) -> dict[str, Any]:

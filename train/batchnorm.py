@@ -4,6 +4,9 @@ MoCo needs it. Where a query's negatives and its key share one set of statistics
 belongs to the batch, a shortcut that needs no picture (He et al. 2020, section 3.3, "shuffling BN"). With several
 groups, and keys that are shuffled between them, the statistics that a key sees are not those of its query's group.
 
+SimCLR needs the opposite, joint batch-norm: where all views of all ranks share one set of statistics, these tell
+nothing either (Chen et al. 2020, section 2.2, "global BN").
+
 Legend: N samples, G groups, C channels, H W rows and columns.
 """
 
@@ -14,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.errors import TrainError
+from train.ranks import Ranks
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
@@ -66,6 +70,37 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         return y_NCHW.contiguous(memory_format=torch.channels_last) if channels_last else y_NCHW
 
 
+class JointBatchNorm2d(nn.BatchNorm2d):
+    """Batch-norm over the samples of all ranks: several processes compute what one would. In evaluation it is plain.
+
+    torch's own SyncBatchNorm does the same on CUDA alone; this one runs, and is tested, everywhere.
+    """
+
+    def __init__(self, channels: int, ranks: Ranks, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(channels, eps, momentum)
+        self.ranks = ranks
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Normalise; to be called by all ranks together, with as many samples each."""
+        if not self.training:
+            return super().forward(x_NCHW)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        wide_NCHW = x_NCHW.float()
+        mean_C = self.ranks.mean_with_gradient(wide_NCHW.mean((0, 2, 3)))
+        centred_NCHW = wide_NCHW - mean_C[:, None, None]
+        var_C = self.ranks.mean_with_gradient(centred_NCHW.square().mean((0, 2, 3)))
+        scale_C = self.weight * (var_C + self.eps).rsqrt()
+        y_NCHW = centred_NCHW * scale_C[:, None, None] + self.bias[:, None, None]
+        with torch.no_grad():
+            count = x_NCHW.numel() // x_NCHW.shape[1] * self.ranks.world
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean_C, self.momentum or 0.0)
+            self.running_var.lerp_(var_C * (count / max(1, count - 1)), self.momentum or 0.0)
+        return y_NCHW.to(x_NCHW.dtype)
+
+
 def split_batchnorm(module: nn.Module, groups: int) -> nn.Module:
     """Let every `torch.nn.BatchNorm2d` of a network work in groups.
 
@@ -91,9 +126,29 @@ def split_batchnorm(module: nn.Module, groups: int) -> nn.Module:
     if groups == 1:
         return module
     if isinstance(module, nn.BatchNorm2d):
-        return _split(module, groups)
+        split = SplitBatchNorm2d(module.num_features, groups, eps=module.eps, momentum=_momentum(module))
+        return _like(module, split)
     for name, child in module.named_children():
         setattr(module, name, split_batchnorm(child, groups))
+    return module
+
+
+def joint_batchnorm(module: nn.Module, ranks: Ranks) -> nn.Module:
+    """Let every `torch.nn.BatchNorm2d` of a network see the samples of all ranks; one rank changes nothing.
+
+    Parameters
+    ----------
+    module
+        Changed in place; parameters, buffers and their names stay the very same.
+    ranks
+        The processes of the run.
+    """
+    if ranks.world == 1:
+        return module
+    if isinstance(module, nn.BatchNorm2d):
+        return _like(module, JointBatchNorm2d(module.num_features, ranks, eps=module.eps, momentum=_momentum(module)))
+    for name, child in module.named_children():
+        setattr(module, name, joint_batchnorm(child, ranks))
     return module
 
 
@@ -111,13 +166,17 @@ def running_statistics(module: nn.Module) -> list[torch.Tensor]:
     return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
 
 
-def _split(norm: nn.BatchNorm2d, groups: int) -> SplitBatchNorm2d:
+def _momentum(norm: nn.BatchNorm2d) -> float:
+    assert norm.momentum is not None, "a cumulative average has no mean over groups"
+    return norm.momentum
+
+
+def _like(norm: nn.BatchNorm2d, other: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    """The other batch-norm, with what the first one holds."""
     assert norm.affine
     assert norm.track_running_stats
-    assert norm.momentum is not None, "a cumulative average has no mean over groups"
-    split = SplitBatchNorm2d(norm.num_features, groups, eps=norm.eps, momentum=norm.momentum)
     # The same objects: an optimizer that has the parameters keeps them, and their device and type stay.
-    split.weight, split.bias = norm.weight, norm.bias
-    split.running_mean, split.running_var = norm.running_mean, norm.running_var
-    split.num_batches_tracked = norm.num_batches_tracked
-    return split.train(norm.training)
+    other.weight, other.bias = norm.weight, norm.bias
+    other.running_mean, other.running_var = norm.running_mean, norm.running_var
+    other.num_batches_tracked = norm.num_batches_tracked
+    return other.train(norm.training)

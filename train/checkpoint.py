@@ -184,6 +184,13 @@ def load_module_state(path: Path, *, say: Callable[[str], None]) -> tuple[dict[s
     return model, checkpoint.meta
 
 
+def keep_newest(run: Path) -> None:
+    """Remove the checkpoints of a finished run but the newest."""
+    found = _checkpoints(run / CHECKPOINTS)
+    if found:
+        _remove_others(run / CHECKPOINTS, _step_of(found[-1]), keep=1)
+
+
 class _Meta(NamedTuple):
     """meta.json without its digest."""
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gfield.commandline import Commands, Level
+from train.option_help import SectionedCommand
+from train.pretrain_options import METHOD_HELP, SECTIONS, method_options
+from train.study.commands import report, study
 
 if TYPE_CHECKING:
     from train.loop import Outcome
@@ -26,6 +29,7 @@ the disk is at fault (one line says what); 2 the command line is; 130
 interrupted by Ctrl-C, saved.
 """
 ENCODERS = click.Choice(["resnet18", "resnet50", "densenet121", "densenet161"])
+SCHEDULES = click.Choice(["cosine", "step", "stairs", "constant"])
 path_type = click.Path(path_type=Path)
 
 
@@ -66,50 +70,46 @@ def train() -> None:
     """Pre-train encoders on gradient-field stores, fine-tune them to depth, evaluate, predict, export."""
 
 
-@train.command(short_help="Pre-train an encoder by momentum contrast.")
+@train.command(
+    cls=SectionedCommand,
+    sections=SECTIONS,
+    epilog=METHOD_HELP,
+    short_help="Pre-train an encoder on pictures without labels.",
+)
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=path_type)
 @click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
-@click.option(
-    "--method",
-    type=click.Choice(["gradient-moco", "moco"]),
-    default="gradient-moco",
-    show_default=True,
-    help="Keys are gradient fields, or other views of the pictures.",
-)
+@method_options
 @click.option("--encoder", type=ENCODERS, default="resnet50", show_default=True)
 @size_option
-@click.option("--init", default="random", show_default=True, help="random, imagenet, or the folder of a run.")
+@click.option("--init", default="random", show_default=True, help="random, imagenet, a run's folder or a file.")
 @click.option("--weights", type=path_type, help="File of ImageNet's weights.  [torchvision's cache]")
-@click.option("--batch", type=click.IntRange(1), help="Over all processes.  [64; DenseNet 16]")
+@click.option("--batch", type=click.IntRange(1), help="Over all processes.  [64, DenseNet 16; rotation a quarter]")
 @click.option("--epochs", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--lr", "rate", type=float, default=0.015, show_default=True, help="Learning rate of SGD.")
-@click.option("--schedule", type=click.Choice(["cosine", "step", "constant"]), default="cosine", show_default=True)
+@click.option("--lr", "rate", type=float, help="Of SGD.  [.015; moco and simclr .03 x batch / 256]")
+@click.option("--schedule", type=SCHEDULES, help="[cosine; moco v1 stairs]")
 @length_options
-@click.option("--queue", type=click.IntRange(1), help="Keys.  [the most that fit the data, at most 65536]")
-@click.option("--temperature", type=float, default=0.07, show_default=True)
-@click.option("--momentum", type=float, default=0.999, show_default=True, help="Of the key encoder's average.")
-@click.option("--dim", type=click.IntRange(1), default=256, show_default=True, help="Of the contrasted vectors.")
-@click.option("--head", type=click.Choice(["mlp", "linear", "grmc"]), default="mlp", show_default=True)
-@click.option("--bn-groups", type=click.IntRange(1), help="Of a micro-batch.  [8 samples or more each]")
-@click.option("--jitter", type=click.FloatRange(0, 1), help="Colour jitter of queries.  [0; moco 0.4]")
 @machine_options
-def pretrain(stores: tuple[Path, ...], batch: int | None, encoder: str, **options: Any) -> None:
-    """Pre-train an encoder on STOREs: each picture is to find its gradient field among a queue of others.
+def pretrain(stores: tuple[Path, ...], method: str, recipe: str | None, encoder: str, **options: Any) -> None:
+    """Pre-train an encoder on the pictures of STOREs, without labels.
 
-    Frames of the splits train and unlabeled are used. On several cards:
+    Frames of the splits train and unlabeled are used. What is left out comes from the method's recipe; an option that
+    the method does not take is an error. On several cards:
     `torchrun --standalone --nproc-per-node N $(which train) pretrain ...`.
     """
-    from train.pretrain import BATCHES
+    from train.pretrain import default_settings
     from train.pretrain import pretrain as run
 
-    settings = _settings(options, batch or BATCHES[encoder])
-    _finish(run(stores, settings, encoder=encoder, say=_say, **options), settings, _after_pretraining)
+    defaults = default_settings(method, encoder, recipe=recipe, batch=options["batch"])
+    options.update({name: value for name, value in defaults.items() if options[name] is None})
+    settings = _settings(options, options.pop("batch"))
+    outcome = run(stores, settings, method=method, recipe=recipe, encoder=encoder, say=_say, **options)
+    _finish(outcome, settings, _after_pretraining)
 
 
 @train.command(short_help="Train a depth network on the labelled frames of a store.")
 @click.argument("store", type=path_type)
 @click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
-@click.option("--init", required=True, metavar="RUN|imagenet|random", help="Where the encoder starts.")
+@click.option("--init", required=True, metavar="START", help="random, imagenet, a run's folder or a file of weights.")
 @click.option("--network", type=click.Choice(["densedepth", "fcrn"]), default="densedepth", show_default=True)
 @click.option("--encoder", type=ENCODERS, help="[densenet161; fcrn resnet50]")
 @click.option("--weights", type=path_type, help="File of ImageNet's weights.  [torchvision's cache]")
@@ -121,7 +121,7 @@ def pretrain(stores: tuple[Path, ...], batch: int | None, encoder: str, **option
 @click.option("--batch", type=click.IntRange(1), help="Over all processes.  [8, or all labelled frames if fewer]")
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--lr", "rate", type=float, default=1e-4, show_default=True, help="Learning rate of Adam.")
-@click.option("--schedule", type=click.Choice(["cosine", "step", "constant"]), default="constant", show_default=True)
+@click.option("--schedule", type=SCHEDULES, default="constant", show_default=True)
 @length_options
 @machine_options
 def finetune(store: Path, labels: str, batch: int | None, **options: Any) -> None:
@@ -129,10 +129,12 @@ def finetune(store: Path, labels: str, batch: int | None, **options: Any) -> Non
     from train.finetune import default_batch
     from train.finetune import finetune as run
     from train.labels import parse_labels
+    from train.session import open_stores
 
     share = parse_labels(labels)
-    settings = _settings(options, batch or default_batch(store, share))
-    _finish(run(store, settings, labels=share, say=_say, **options), settings, _after_finetuning)
+    (opened,) = open_stores([store])
+    settings = _settings(options, batch or default_batch(opened, share))
+    _finish(run(opened, settings, labels=share, say=_say, **options), settings, _after_finetuning)
 
 
 @train.command(short_help="Score a fine-tuned run by a named protocol.")
@@ -174,7 +176,8 @@ def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_
             device=where,
             on_frames=advance,
         )
-    path = write_result(run, f"{protocol}-{store.stem}", result.as_dict())
+    # Stores in different folders may have one name.
+    path = write_result(run, f"{protocol}-{store.stem}-{opened.spec.fingerprint[:8]}", result.as_dict())
     click.echo(console.as_json(result.as_dict()) if as_json else f"{result.summary()}\n{path}")
 
 
@@ -218,6 +221,26 @@ def predict(images: tuple[Path, ...], run: Path, out: Path | None, mirror: bool,
         sys.exit(1)
 
 
+@train.command("import", short_help="Make a run of weights from elsewhere.")
+@click.argument("file", type=path_type)
+@click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
+@click.option("--network", type=click.Choice(["densedepth", "fcrn"]), help="Expect this one.  [as the names tell]")
+@click.option("--encoder", type=ENCODERS, help="Expect this one.  [as names and shapes tell]")
+@click.option("--size", "size_WH", type=Level(), metavar="WxH", default="640x480", help="Trained at.  [640x480]")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+def import_run(file: Path, out: Path, **options: Any) -> None:
+    """Make a run of FILE, for evaluate, predict, export and finetune --init.
+
+    FILE is a state dict (.pth, .safetensors): an encoder with torchvision's names, or a DenseDepth or FCRN that the
+    paper's released code saved. The latter predict what they do there.
+    """
+    from train.importing import import_file
+
+    command = import_file(file, out, say=_say, **options)
+    click.echo(f"{out}: a run like those of train {command}")
+    click.echo(_after_pretraining(out) if command == "pretrain" else _after_finetuning(out))
+
+
 @train.command(short_help="Hand a run's network to other tools.")
 @click.argument("run", type=path_type)
 @click.option("--to", "target", required=True, type=click.Choice(["torchvision", "timm", "safetensors", "onnx"]))
@@ -234,6 +257,10 @@ def export(run: Path, target: str, out: Path | None, size_WH: tuple[int, int] | 
     click.echo(f"{exported.path}: largest difference of outputs {exported.difference:.2e}")
 
 
+train.add_command(study)
+train.add_command(report)
+
+
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
@@ -245,7 +272,7 @@ def _settings(options: dict[str, Any], batch: int) -> Settings:
     return Settings(batch=batch, **{name: options.pop(name) for name in sorted(names & set(options))})
 
 
-def _finish(outcome: Outcome, settings: Settings, after: Callable[[Settings], str]) -> None:
+def _finish(outcome: Outcome, settings: Settings, after: Callable[[Path], str]) -> None:
     """Say how a run ended, and exit accordingly."""
     from gfield.console import readable_time
 
@@ -263,12 +290,12 @@ def _finish(outcome: Outcome, settings: Settings, after: Callable[[Settings], st
             click.echo(f"Stopped by {signal.Signals(outcome.signal).name} and saved; --resume goes on.", err=True)
         sys.exit(130 if outcome.signal == signal.SIGINT else 0)
     if outcome.rank == 0:
-        click.echo(after(settings))
+        click.echo(after(settings.out))
 
 
-def _after_pretraining(settings: Settings) -> str:
-    return f"next: train finetune STORE --init {settings.out} --out RUN --network ... --encoder ..."
+def _after_pretraining(run: Path) -> str:
+    return f"next: train finetune STORE --init {run} --out RUN --network ... --encoder ..."
 
 
-def _after_finetuning(settings: Settings) -> str:
-    return f"next: train evaluate STORE {settings.out} --protocol ...; train predict IMAGE... --run {settings.out}"
+def _after_finetuning(run: Path) -> str:
+    return f"next: train evaluate STORE {run} --protocol ...; train predict IMAGE... --run {run}"

@@ -100,6 +100,12 @@ class Encoder(nn.Module):
         return maps
 
 
+def pooled_features(encoder: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
+    """The mean of an encoder's last map over all of its places, (N, features) float32, also under autocast."""
+    last_NFhw: torch.Tensor = encoder(images_N3HW)[-1]
+    return last_NFhw.float().mean((2, 3))
+
+
 def make_encoder(name: str, seed: int) -> Encoder:
     """An encoder with random weights, as torchvision initialises it.
 

@@ -115,8 +115,9 @@ def evaluate(
         If the store is of another kind than the protocol, or has no test split, no depth, or not the levels of the
         picture or the ground truth.
     """
-    if store.spec.kind != protocol.kind:
-        raise TrainError(f"{store.path}: a store of {store.spec.kind}, {protocol.name} wants one of {protocol.kind}")
+    if store.spec.kind not in protocol.kinds:
+        kinds = " or ".join(protocol.kinds)
+        raise TrainError(f"{store.path}: a store of {store.spec.kind}, {protocol.name} wants one of {kinds}")
     if rows is None:
         rows = np.flatnonzero(store.splits == "test")
         if not len(rows):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfield import Store, open_store
+from gfield import Store
 from train.colour import coloured, draw_colours
 from train.depth import DepthNet, make_depth_net
 from train.device import Numerics
@@ -33,7 +33,8 @@ from train.views import flipped
 ENCODERS_OF = {"densedepth": "densenet161", "fcrn": "resnet50"}
 LOSSES_OF = {"densedepth": "densedepth", "fcrn": "l1"}
 # Depth in metres that targets are clamped to: the released code's for NYU; Make3D's laser reaches 80 m.
-DEPTH_RANGES_M = {"nyu": (0.1, 10.0), "make3d": (1.0, 80.0)}
+_NYU_RANGE_M = (0.1, 10.0)
+DEPTH_RANGES_M = {"nyu": _NYU_RANGE_M, "densedepth": _NYU_RANGE_M, "nyu-raw": _NYU_RANGE_M, "make3d": (1.0, 80.0)}
 # The released code's augmentation: half of the pictures mirrored, half with their channels in another order.
 _FLIP, _SWAP = 0.5, 0.5
 
@@ -117,7 +118,7 @@ class Finetuning:
 
 
 def finetune(
-    store: Path,
+    store: Path | Store,
     settings: Settings,
     *,
     init: str,
@@ -136,7 +137,7 @@ def finetune(
     Parameters
     ----------
     store
-        Folder of a store with depth.
+        Folder of a store with depth, or that store as `train.session.open_stores` opens it.
     settings
         Length, batch, rate, device and so on. A batch that the subset of labels cannot fill is an error.
     init, encoder, weights
@@ -159,19 +160,20 @@ def finetune(
     TrainError
         If the store has no depth or no labelled frame; see also `train.session.run_training`.
     """
-    (opened,) = open_stores([store])
+    opened = store if isinstance(store, Store) else open_stores([store])[0]
     level, size = common_size([opened], size_WH)
     encoder, loss = encoder or ENCODERS_OF[network], loss or LOSSES_OF[network]
     if "depth" not in opened.spec.arrays:
-        raise TrainError(f"{store}: no depth in the store, it has {', '.join(opened.spec.arrays)}")
+        raise TrainError(f"{opened.path}: no depth in the store, it has {', '.join(opened.spec.arrays)}")
     rows = rows_of(opened, ("train",))
     if not len(rows):
-        raise TrainError(f"{store}: no labelled frame, its train split is empty; gfield build --splits FILE sets it")
+        raise TrainError(
+            f"{opened.path}: no labelled frame, its train split is empty; gfield build --splits FILE sets it"
+        )
     rows = label_subset(rows, labels, label_seed)
     frames = Frames([(opened, rows)], {"rgb": f"{level}/rgb", "depth": _depth_key(opened, size)})
     depth_range_m = DEPTH_RANGES_M.get(opened.spec.kind, DEPTH_RANGES_M["nyu"])
-    normalise = init == "imagenet"
-    check_start(encoder, init, say)
+    start = check_start(encoder, init, say, weights=weights)
 
     def make_task(ranks: Ranks, numbers: Numerics, say: Say) -> tuple[Task, torch.optim.Optimizer]:
         net = make_depth_net(
@@ -179,7 +181,7 @@ def finetune(
             start_encoder(encoder, init, weights=weights, seed=settings.seed, say=say),
             min_depth_m=depth_range_m[0],
             max_depth_m=depth_range_m[1],
-            normalise=normalise,
+            normalise=start.normalise,
             seed=settings.seed,
         )
         numbers.place(net)
@@ -190,7 +192,7 @@ def finetune(
 
     arguments = {
         **settings.as_dict(),
-        "init": init,
+        **start.arguments,
         "network": network,
         "encoder": encoder,
         "size": level,
@@ -199,7 +201,7 @@ def finetune(
         "loss": loss,
         "gradient_weight": gradient_weight,
         "depth_range_m": list(depth_range_m),
-        "normalise": normalise,
+        "normalise": start.normalise,
     }
     meta = {
         "command": "finetune",
@@ -216,7 +218,7 @@ def _depth_key(store: Store, size_WH: tuple[int, int]) -> str:
     return f"{half if half in store.levels else f'{size_WH[0]}x{size_WH[1]}'}/depth"
 
 
-def default_batch(store: Path, labels: float | int) -> int:
+def default_batch(store: Store, labels: float | int) -> int:
     """The released code's batch of 8, or all labelled frames where these are fewer."""
-    rows = rows_of(open_store(store), ("train",))
+    rows = rows_of(store, ("train",))
     return max(1, min(8, len(label_subset(rows, labels, 0)) if len(rows) else 8))

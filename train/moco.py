@@ -5,9 +5,9 @@ everything else is MoCo (He et al. 2020, arXiv 1911.05722, algorithm 1). With pi
 
     moco.update_keys()                                  # theta_k <- m theta_k + (1 - m) theta_q
     keys_NC = moco.encode_keys(fields, permutation)     # k, without gradient
-    moco(pictures, keys_NC).loss.backward()             # q, and the loss; by DDP where there are ranks
+    moco(pictures, keys_NC, frame_N).loss.backward()    # q, and the loss; by DDP where there are ranks
     optimizer.step()
-    moco.enqueue(keys_NC)                               # after the backward pass, which still needs the old queue
+    moco.enqueue(keys_NC, frame_N)                      # after the backward pass, which still needs the old queue
 
 Departures from MoCo, and why:
 
@@ -19,11 +19,10 @@ Departures from MoCo, and why:
   both encoders normalise by the batch.
 - Pooling, heads, and all behind them are computed in float32, also under autocast.
 
-False negatives. An epoch shows every frame once, so no frame meets its own key of the same epoch among the negatives.
-It may meet that of the epoch before: at step t with probability about (K - t B) / frames, which over an epoch is
-K (K + B) / (2 frames^2), for half of the samples when K is nearly the number of frames, for 1 in 128 when it is an
-eighth of it. One negative of K is then another view of the query's own frame. Since K is at most frames - B, the
-queue is free of such keys from step K / B on, at the latest at the last step of an epoch; a longer one might never be.
+- A query's own frame is none of its negatives. Its key of the epoch before may still be in the queue (with a queue
+  nearly as long as the data, for half of the samples), and would push it away from another view of its own frame, the
+  very thing that it is to be near. The queue keeps the number of each key's frame, and such keys do not count, however
+  long the queue is. MoCo lets them count: on ImageNet, twenty queues long, one sample in 800 meets its own.
 
 Legend: N samples of this rank, B of all ranks, C dimension of the vectors, K length of the queue, F features,
 h w rows and columns of the last map.
@@ -39,6 +38,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.batchnorm import split_batchnorm
+from train.encoders import pooled_features
 from train.errors import TrainError
 from train.random import seeded_layers
 from train.ranks import Ranks
@@ -85,9 +85,9 @@ class MoCoOutput(NamedTuple):
 class MoCo(nn.Module):
     """Query and key encoder with heads, and the queue of keys.
 
-    The state dict holds all that training needs: ``encoder_q``, ``head_q``, ``encoder_k``, ``head_k``, ``queue_CK``
-    and how far the queue is filled. All ranks hold the same queue, bit for bit, and each its own batch-norm statistics:
-    `Ranks.parallel` leaves both alone, where `DistributedDataParallel` by itself would send them with each forward.
+    The state dict holds all that training needs: ``encoder_q``, ``head_q``, ``encoder_k``, ``head_k`` and the queue.
+    All ranks hold the same queue, bit for bit, and each its own batch-norm statistics: `Ranks.parallel` leaves both
+    alone, where `DistributedDataParallel` by itself would send them with each forward.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class MoCo(nn.Module):
     dim
         C, dimension of the vectors.
     queue_length
-        K, a multiple of the batch; see `default_queue_length`.
+        K, a multiple of the batch.
     batch
         B, samples of a step, over all ranks and micro-batches.
     momentum
@@ -119,6 +119,8 @@ class MoCo(nn.Module):
     queue_CK : float32
         Unit columns, in global order of the batches, zero where still empty. (A ``grmc`` head may give a vector of
         zeros, which stays zero.)
+    queue_frame_K : int64
+        The frame of each key; -1 where there is no key, or its frame was not told.
     queue_filled, queue_next : int64
         Number of columns filled, and the one to be written next; on the device, so that no step waits for it.
 
@@ -129,6 +131,7 @@ class MoCo(nn.Module):
     """
 
     queue_CK: torch.Tensor
+    queue_frame_K: torch.Tensor
     queue_filled: torch.Tensor
     queue_next: torch.Tensor
 
@@ -163,10 +166,13 @@ class MoCo(nn.Module):
         for part in (self.encoder_k, self.head_k):
             part.requires_grad_(False)
         self.register_buffer("queue_CK", torch.zeros(dim, queue_length))
+        self.register_buffer("queue_frame_K", torch.full((queue_length,), -1))
         self.register_buffer("queue_filled", torch.tensor(0))
         self.register_buffer("queue_next", torch.tensor(0))
 
-    def forward(self, query_N3HW: torch.Tensor, keys_NC: torch.Tensor) -> MoCoOutput:
+    def forward(
+        self, query_N3HW: torch.Tensor, keys_NC: torch.Tensor, frame_N: torch.Tensor | None = None
+    ) -> MoCoOutput:
         """Contrast queries with their keys and the queue.
 
         Parameters
@@ -175,20 +181,24 @@ class MoCo(nn.Module):
             Pictures in [0, 1], this rank's, or a micro-batch of them.
         keys_NC
             The same samples' keys from `encode_keys`.
+        frame_N
+            int64 from 0, the samples' frames: keys of a sample's own frame do not count. Without it, all keys do.
         """
         q_NC = _vectors(self.encoder_q, self.head_q, query_N3HW)  # N C
         with torch.autocast(q_NC.device.type, enabled=False):
             positive_N1 = (q_NC * keys_NC).sum(1, keepdim=True)  # N 1
             negative_NK = q_NC @ self.queue_CK  # N K
             empty_K = torch.arange(negative_NK.shape[1], device=q_NC.device) >= self.queue_filled  # K
-            logits = torch.cat([positive_N1, negative_NK.masked_fill(empty_K, -torch.inf)], 1)  # N 1+K
+            out_NK = empty_K.expand_as(negative_NK)  # N K
+            if frame_N is not None:
+                out_NK = out_NK | (self.queue_frame_K == frame_N[:, None])
+            logits = torch.cat([positive_N1, negative_NK.masked_fill(out_NK, -torch.inf)], 1)  # N 1+K
             logits = logits / self.temperature
             labels_N = torch.zeros(len(logits), dtype=torch.long, device=logits.device)  # N: the first is the positive
             loss = functional.cross_entropy(logits, labels_N)
         with torch.no_grad():
             accuracy = (logits[:, 0] > logits[:, 1:].amax(1)).float().mean()
-            # Empty columns are zero and add nothing to the sum.
-            negative = negative_NK.sum() / (self.queue_filled.clamp(min=1) * len(logits))
+            negative = negative_NK.masked_fill(out_NK, 0).sum() / (~out_NK).sum().clamp(min=1)
         return MoCoOutput(loss, accuracy, positive_N1.detach().mean(), negative)
 
     @torch.no_grad()
@@ -244,44 +254,30 @@ class MoCo(nn.Module):
             torch._foreach_lerp_(list(part_k.parameters()), list(part_q.parameters()), 1 - self.momentum)
 
     @torch.no_grad()
-    def enqueue(self, keys_NC: torch.Tensor) -> None:
-        """Write the keys of all ranks over the oldest columns, in global order; once a step, after backward."""
-        keys_BC = self.ranks.gather_interleaved(keys_NC)
+    def enqueue(self, keys_NC: torch.Tensor, frame_N: torch.Tensor | None = None) -> None:
+        """Write the keys of all ranks over the oldest columns, in global order; once a step, after backward.
+
+        Parameters
+        ----------
+        keys_NC
+            This rank's keys, from `encode_keys`.
+        frame_N
+            int64, their frames; -1 by default.
+        """
+        frame_N = frame_N if frame_N is not None else torch.full((len(keys_NC),), -1, device=keys_NC.device)
+        keys_BC, frame_B = self.ranks.gather_interleaved(keys_NC), self.ranks.gather_interleaved(frame_N)
         assert len(keys_BC) == self.batch, f"{len(keys_BC)} keys, wanted the whole batch of {self.batch}"
         K = self.queue_CK.shape[1]
         columns_B = self.queue_next + torch.arange(self.batch, device=keys_BC.device)
         self.queue_CK.index_copy_(1, columns_B, keys_BC.T)
+        self.queue_frame_K.index_copy_(0, columns_B, frame_B)
         self.queue_next.add_(self.batch).remainder_(K)
         self.queue_filled.add_(self.batch).clamp_(max=K)
 
 
-def default_queue_length(frames: int, batch: int) -> int:
-    """The largest multiple of the batch that is at most 65,536 (the paper's K) and leaves room for one batch.
-
-    Parameters
-    ----------
-    frames
-        Frames of an epoch.
-    batch
-        B, samples of a step over all ranks.
-
-    Raises
-    ------
-    TrainError
-        If the batch is larger than half of the frames.
-    """
-    length = min(65536, frames - batch) // batch * batch
-    if length <= 0:
-        raise TrainError(
-            f"batch {batch} of {frames} frames leaves no negatives, wanted a batch of {frames // 2} or less"
-        )
-    return length
-
-
 def _vectors(encoder: nn.Module, head: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
-    map_NFhw = encoder(images_N3HW)[-1]  # N F h w
-    with torch.autocast(map_NFhw.device.type, enabled=False):
-        features_NF = map_NFhw.float().mean((2, 3))  # N F, over the whole map
+    features_NF = pooled_features(encoder, images_N3HW)  # N F, over the whole map
+    with torch.autocast(features_NF.device.type, enabled=False):
         vectors_NC: torch.Tensor = head(features_NF)  # N C
         # The guard is far below any real length, and far above where a gradient would overflow.
         return functional.normalize(vectors_NC, dim=1, eps=1e-6)

@@ -1,166 +1,108 @@
-"""Pre-training: momentum contrast of pictures with gradient fields, or with pictures.
+"""Pre-training: from the options of a method to a run. What the methods are is in `train.pretexts`, a file each.
 
-Legend: B samples of a step over all ranks, N those of this rank, H W rows and columns.
+Legend: N samples of this rank, H W rows and columns.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gfield import Region, Store
-from train.batchnorm import default_bn_groups
-from train.colour import coloured, draw_colours
-from train.device import Numerics, to_device
+from train.device import Numerics
+from train.encoders import ENCODERS, Encoder
 from train.errors import TrainError
 from train.frames import Frames
 from train.loop import Outcome, Task
-from train.moco import MoCo, default_queue_length
-from train.random import generator
+from train.pretexts import method_named
+from train.pretexts.options import OPTIONS, check_option, flag
+from train.pretexts.pretext import Pretext, Recipe, Setup
+from train.pretexts.sight import Sight
 from train.ranks import Ranks
 from train.restore import Say, check_start, start_encoder
 from train.session import Settings, common_size, describe, open_stores, rows_of, run_training
 from train.sheet import sheet
 from train.stream import Batch
-from train.views import draw_views, field_view, rgb_view
+from train.views import LARGEST_FIELD
 
-Method = Literal["gradient-moco", "moco"]
-
-# The released code's batch where its networks are the paper's; the smaller networks take the larger one.
-BATCHES = {"resnet18": 64, "resnet50": 64, "densenet121": 16, "densenet161": 16}
+EPOCHS = 200
 # Weight decay and momentum of SGD, as in MoCo and the released code.
 _WEIGHT_DECAY, _SGD_MOMENTUM = 1e-4, 0.9
+# The released code's field ends here, with each picture's strongest edge.
+_LARGEST_GRMC = 255.0
 
 
 class Pretraining:
-    """The task of the loop: views, keys, queries, loss.
+    """The task of the loop: what all methods do with a batch.
 
     Parameters
     ----------
-    moco, method
-        The networks and the queue, and what the keys are made of.
-    region
-        Part of the stored pictures in which crops are drawn.
-    size_HW
-        Rows and columns of a view.
-    jitter, grey
-        Strength of colour jitter and share of grey pictures among the queries (for ``"moco"``, among the keys too).
-    frames
-        N of the logged K/N: all that an epoch shows.
+    pretext
+        The method, its network on the device.
+    settings, ranks, numbers
+        Of the run.
     """
 
-    def __init__(
-        self,
-        moco: MoCo,
-        *,
-        method: Method,
-        region: Region,
-        size_HW: tuple[int, int],
-        jitter: float,
-        grey: float,
-        frames: int,
-        settings: Settings,
-        ranks: Ranks,
-        numbers: Numerics,
-    ) -> None:
-        self._moco, self._method, self._region, self._size_HW = moco, method, region, size_HW
-        self._jitter, self._grey, self._frames = jitter, grey, frames
-        self._settings, self._ranks, self._numbers = settings, ranks, numbers
-        self._keys_NC: torch.Tensor | None = None
+    def __init__(self, pretext: Pretext, *, settings: Settings, ranks: Ranks, numbers: Numerics) -> None:
+        self._pretext, self._settings, self._ranks, self._numbers = pretext, settings, ranks, numbers
         if settings.compiled:
-            moco.encoder_q.compile()
-            moco.encoder_k.compile()
-        self._parallel = ranks.parallel(moco)
+            for part in pretext.model.modules():
+                if isinstance(part, Encoder):
+                    part.compile()
+        self._parallel = ranks.parallel(pretext.model)
 
     @property
     def model(self) -> torch.nn.Module:
-        """Encoders, heads and queue."""
-        return self._moco
-
-    def views(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Query and key pictures of a batch, both N,3,H,W in [0, 1]."""
-        query_N3HW = self._picture_view(batch, "query")
-        if self._method == "moco":
-            return query_N3HW, self._picture_view(batch, "key")
-        views_N = self._draw_views(batch.step, "query")
-        return query_N3HW, field_view(batch.arrays["gradient"], views_N, self._size_HW)
+        """The method's network, with all that a checkpoint keeps."""
+        return self._pretext.model
 
     def backward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Gradients of one batch, in micro-batches."""
         parts = self._settings.accumulate
-        query_N3HW, key_N3HW = self.views(batch)
-        order_B = generator(self._settings.seed, "shuffle", batch.step).permutation(self._settings.batch)
-        permutation_B = to_device(order_B, self._numbers.device)
-        with self._numbers.autocast():
-            keys_NC = self._moco.encode_keys(self._numbers.lay_out(key_N3HW), permutation_B, parts)
+        inputs = self._pretext.inputs(batch)
         scalars: dict[str, torch.Tensor] = {}
         for part in range(parts):
             # Ranks exchange gradients once a step, with the last micro-batch.
             last = part == parts - 1
             alone = contextlib.nullcontext() if last else self._ranks.without_exchange(self._parallel)
             with alone, self._numbers.autocast():
-                output = self._parallel(self._numbers.lay_out(query_N3HW[part::parts]), keys_NC[part::parts])
+                output = self._parallel(*(self._laid_out(tensor[part::parts]) for tensor in inputs))
                 (output.loss / parts).backward()
             for name, value in output._asdict().items():
                 scalars[name] = scalars.get(name, 0.0) + value.detach() / parts
-        self._keys_NC = keys_NC
-        if self._ranks.world > 1:
-            means = list(scalars.values())
-            self._ranks.mean_over_ranks(means)
-        filled = self._moco.queue_filled
-        return {**scalars, "queue_filled": filled, "queue_share": filled / self._frames}
+        self._ranks.mean_over_ranks(list(scalars.values()))
+        return {**scalars, **self._pretext.more_scalars()}
 
     def commit(self) -> None:
-        """The momentum average, and the new keys into the queue."""
-        assert self._keys_NC is not None
-        self._moco.update_keys()
-        self._moco.enqueue(self._keys_NC)
+        """What follows the optimizer's step."""
+        self._pretext.commit()
 
     def pictures(self, batch: Batch) -> dict[str, npt.NDArray[np.uint8]]:
-        """The first four queries over their keys."""
-        return {"query over key": sheet(*self.views(batch))}
+        """The first four samples, as the method shows them."""
+        return {"what the network sees": sheet(*self._pretext.shown(batch))}
 
-    def _draw_views(self, step: int, purpose: str) -> Any:
-        rng = generator(self._settings.seed, f"{purpose} views", step)
-        return draw_views(rng, self._settings.batch, self._region).take(self._mine)
-
-    def _picture_view(self, batch: Batch, purpose: str) -> torch.Tensor:
-        view_N3HW = rgb_view(batch.arrays["rgb"], self._draw_views(batch.step, purpose), self._size_HW)
-        if not (self._jitter or self._grey):
-            return view_N3HW
-        rng = generator(self._settings.seed, f"{purpose} colours", batch.step)
-        colours_B = draw_colours(rng, self._settings.batch, jitter=self._jitter, grey=self._grey)
-        return coloured(view_N3HW, colours_B.take(self._mine))
-
-    @property
-    def _mine(self) -> slice:
-        """This rank's samples among those of the whole batch."""
-        return slice(self._ranks.rank, None, self._ranks.world)
+    def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._numbers.lay_out(tensor) if tensor.dim() == 4 else tensor
 
 
 def pretrain(
     stores: Sequence[Path],
     settings: Settings,
     *,
-    method: Method = "gradient-moco",
+    method: str = "gradient-moco",
+    recipe: str | None = None,
     encoder: str = "resnet50",
     size_WH: tuple[int, int] | None = None,
     init: str = "random",
     weights: Path | None = None,
-    queue: int | None = None,
-    temperature: float = 0.07,
-    momentum: float = 0.999,
-    dim: int = 256,
-    head: str = "mlp",
-    bn_groups: int | None = None,
-    jitter: float | None = None,
     say: Say,
+    **options: Any,
 ) -> Outcome:
     """Pre-train an encoder on the train and unlabeled frames of stores.
 
@@ -169,89 +111,157 @@ def pretrain(
     stores
         Folders of stores, whose pictures have one size.
     settings
-        Length, batch, rate, device and so on.
+        Length, batch, rate, device and so on; `default_settings` has the method's own.
     method
-        ``"gradient-moco"``: keys are gradient fields; ``"moco"``: keys are other views of the pictures.
+        One of `train.pretexts.METHODS`.
+    recipe
+        Of the method; its first by default.
     encoder, init, weights
         Which encoder, and its start; see `train.restore.start_encoder`.
     size_WH
         Level of the stores, which is also the size of the views; the largest by default.
-    queue
-        K; by default see `train.moco.default_queue_length`.
-    temperature, momentum, dim, head
-        Of `train.moco.MoCo`.
-    bn_groups
-        Batch-norm groups of one rank's micro-batch; by default see `train.batchnorm.default_bn_groups`.
-    jitter
-        Colour jitter of the queries; by default 0, as in the paper, and 0.4 for ``"moco"``, as in MoCo v1.
     say
         Is told what the user should know.
+    options
+        Of `train.pretexts.options`, as far as the method takes them; by default, and where None, its recipe's.
 
     Returns
     -------
     Outcome
         How the run ended.
+
+    Raises
+    ------
+    TrainError
+        If the method does not take an option, or its value; see also `train.session.run_training`.
     """
+    recipe_name, resolved = resolve_options(method, recipe, options)
+    found = method_named(method)
     opened = open_stores(stores)
     level, (width, height) = common_size(opened, size_WH)
-    arrays = ("rgb",) if method == "moco" else ("rgb", "gradient")
     parts = [(store, rows_of(store, ("train", "unlabeled"))) for store in opened]
-    frames = Frames(parts, {name: f"{level}/{name}" for name in arrays})
+    frames = Frames(parts, {name: f"{level}/{name}" for name in found.arrays})
     if not len(frames):
         raise TrainError(f"{', '.join(map(str, stores))}: no frame of split train or unlabeled to train on")
-    check_start(encoder, init, say)
-    queue = queue if queue is not None else default_queue_length(len(frames), settings.batch)
-    jitter = jitter if jitter is not None else (0.4 if method == "moco" else 0.0)
+    start = check_start(encoder, init, say, weights=weights)
+    resolved = dict(found.complete(resolved, len(frames), settings.batch))
+    largest_field = _largest_field(opened) if resolved.get("field_norm") in ("fixed", "log") else LARGEST_FIELD
 
     def make_task(ranks: Ranks, numbers: Numerics, say: Say) -> tuple[Task, torch.optim.Optimizer]:
-        say(f"queue of {queue} keys, {queue / len(frames):.2f} of the {len(frames)} frames")
-        micro = settings.batch // ranks.world // settings.accumulate
-        moco = MoCo(
-            start_encoder(encoder, init, weights=weights, seed=settings.seed, say=say),
-            start_encoder(encoder, "random", seed=settings.seed, say=say),
-            dim=dim,
-            queue_length=queue,
-            batch=settings.batch,
-            momentum=momentum,
-            temperature=temperature,
-            head=head,
-            bn_groups=bn_groups or default_bn_groups(micro),
-            ranks=ranks,
-            seed=settings.seed,
-        )
-        numbers.place(moco)
-        task = Pretraining(
-            moco,
-            method=method,
+        sight = Sight(
             region=_common_region(opened, (width, height)),
             size_HW=(height, width),
-            jitter=jitter,
-            grey=0.2 if method == "moco" else 0.0,
-            frames=len(frames),
-            settings=settings,
+            seed=settings.seed,
+            batch=settings.batch,
             ranks=ranks,
-            numbers=numbers,
+            options=resolved,
+            largest_field=largest_field,
         )
-        trained = [parameter for parameter in moco.parameters() if parameter.requires_grad]
+        pretext = found.make(
+            Setup(
+                start=lambda: start_encoder(encoder, init, weights=weights, seed=settings.seed, say=say),
+                plain=lambda: start_encoder(encoder, "random", seed=settings.seed, say=say),
+                options=resolved,
+                sight=sight,
+                frames=len(frames),
+                settings=settings,
+                ranks=ranks,
+                numbers=numbers,
+                say=say,
+            )
+        )
+        numbers.place(pretext.model)
+        task = Pretraining(pretext, settings=settings, ranks=ranks, numbers=numbers)
+        trained = [parameter for parameter in pretext.model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(trained, settings.rate, momentum=_SGD_MOMENTUM, weight_decay=_WEIGHT_DECAY)
         return task, optimizer
 
     arguments = {
         **settings.as_dict(),
         "method": method,
+        "recipe": recipe_name,
         "encoder": encoder,
         "size": level,
-        "init": init,
-        "queue": queue,
-        "temperature": temperature,
-        "momentum": momentum,
-        "dim": dim,
-        "head": head,
-        "bn_groups": bn_groups,
-        "jitter": jitter,
+        **start.arguments,
+        **resolved,
     }
     meta = {"command": "pretrain", "arguments": arguments, "stores": describe(opened)}
     return run_training(settings, frames, make_task, meta, say)
+
+
+def resolve_options(method: str, recipe: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The options of a method: its recipe's, and over them those that are given.
+
+    Parameters
+    ----------
+    method, recipe
+        As in `pretrain`.
+    options
+        By name; None is as good as not given.
+
+    Returns
+    -------
+    str, dict
+        The recipe's name, and a value for every option that the method takes; None where the data decide.
+
+    Raises
+    ------
+    TrainError
+        If there is no such method, recipe or option, the method does not take it, or no method takes such a value.
+    """
+    name, found = _recipe_of(method, recipe)
+    given = {option: value for option, value in options.items() if value is not None}
+    for option, value in given.items():
+        if option not in OPTIONS:
+            raise TrainError(f"option {option!r} is unknown, wanted one of {', '.join(OPTIONS)}")
+        if option not in found.options:
+            taken = ", ".join(map(flag, found.options))
+            raise TrainError(f"{flag(option)} {value} with --method {method}, which takes {taken}")
+        check_option(option, value)
+    return name, {**found.options, **given}
+
+
+def default_settings(
+    method: str, encoder: str, *, recipe: str | None = None, batch: int | None = None
+) -> dict[str, Any]:
+    """``batch``, ``rate``, ``schedule`` and ``epochs`` of a recipe, as `Settings` has them.
+
+    Parameters
+    ----------
+    method, encoder, recipe
+        As in `pretrain`.
+    batch
+        The one that is used, if not the recipe's: some rates go with it.
+
+    Raises
+    ------
+    TrainError
+        If there is no such method, recipe or encoder.
+    """
+    if encoder not in ENCODERS:
+        raise TrainError(f"encoder {encoder!r} is unknown, wanted {', '.join(ENCODERS)}")
+    _, found = _recipe_of(method, recipe)
+    batch = batch if batch is not None else found.batches[encoder]
+    return {"batch": batch, "rate": found.rate_of(batch), "schedule": found.schedule, "epochs": EPOCHS}
+
+
+def _recipe_of(method: str, recipe: str | None) -> tuple[str, Recipe]:
+    recipes = method_named(method).recipes
+    name = recipe if recipe is not None else next(iter(recipes))
+    if name not in recipes:
+        raise TrainError(f"--recipe {name} with --method {method}, wanted {' or '.join(recipes)}")
+    return name, recipes[name]
+
+
+def _largest_field(stores: Sequence[Store]) -> float:
+    """The largest value that the fields of all stores can have."""
+    largest = {_LARGEST_GRMC if store.spec.operator["variant"] == "grmc" else LARGEST_FIELD for store in stores}
+    if len(largest) > 1:
+        raise TrainError(
+            f"{', '.join(str(store.path) for store in stores)}: fields of the exact operator and grmc's together, "
+            f"which have no scale in common, wanted --field-norm max or binary"
+        )
+    return largest.pop()
 
 
 def _common_region(stores: Sequence[Store], size_WH: tuple[int, int]) -> Region:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
@@ -69,6 +69,20 @@ class Ranks:
         with self._together("a gather"):
             distributed.all_gather(parts_RN, x_N)
         return torch.stack(parts_RN, 1).flatten(0, 1)
+
+    def gather_with_gradient(self, x_N: torch.Tensor) -> torch.Tensor:
+        """As `gather_interleaved`, and gradients pass: each rank gets those of all ranks for its samples, summed."""
+        if self.world == 1:
+            return x_N
+        gathered: torch.Tensor = _Gathered.apply(x_N, self)
+        return gathered
+
+    def mean_with_gradient(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean of a tensor over the ranks; its gradient is the mean of all ranks' gradients."""
+        if self.world == 1:
+            return x
+        mean: torch.Tensor = _Averaged.apply(x, self)
+        return mean
 
     def mean_over_ranks(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace floating-point tensors of one device by their means over the ranks, in one exchange, in place."""
@@ -133,6 +147,39 @@ class Ranks:
             raise TrainError(
                 f"rank {self.rank} of {self.world}: {what} failed, wanted all ranks alive and in time: {reason}"
             ) from error
+
+
+class _Gathered(torch.autograd.Function):
+    """Samples of all ranks; backward, every rank's gradients for all samples are summed and dealt out again."""
+
+    @staticmethod
+    def forward(ctx: Any, x_N: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+        ctx.ranks = ranks
+        return ranks.gather_interleaved(x_N)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        ranks: Ranks = ctx.ranks
+        sum_B = gradients[0].contiguous().clone()
+        ranks.mean_over_ranks([sum_B])
+        return sum_B[ranks.rank :: ranks.world] * ranks.world, None
+
+
+class _Averaged(torch.autograd.Function):
+    """The mean over the ranks, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+        ctx.ranks = ranks
+        mean = x.clone()
+        ranks.mean_over_ranks([mean])
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        mean = gradients[0].contiguous().clone()
+        ctx.ranks.mean_over_ranks([mean])
+        return mean, None
 
 
 def join(device: torch.device | str = "auto", *, timeout_s: float = 600.0) -> Ranks:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-ScheduleName = Literal["cosine", "step", "constant"]
+ScheduleName = Literal["cosine", "step", "stairs", "constant"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Schedule:
     ----------
     name
         ``"cosine"`` falls to zero at ``steps``; ``"step"`` is multiplied by 0.1 every ``decay_steps``
-        (the paper's released code: every 30 epochs); ``"constant"`` stays.
+        (the paper's released code: every 30 epochs); ``"stairs"`` is multiplied by 0.1 at 60 % and at 80 % of the
+        steps (MoCo v1: at epochs 120 and 160 of 200); ``"constant"`` stays.
     rate
         The rate after the warm-up.
     steps
@@ -43,4 +44,6 @@ class Schedule:
             return self.rate * 0.5 * (1 + math.cos(math.pi * share))
         if self.name == "step":
             return self.rate * 0.1 ** (step // self.decay_steps)
+        if self.name == "stairs":
+            return self.rate * 0.1 ** ((5 * step >= 3 * self.steps) + (5 * step >= 4 * self.steps))
         return self.rate

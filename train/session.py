@@ -61,6 +61,8 @@ class Settings:
         Steps between checkpoints; every ten minutes by default.
     resume, overwrite
         Go on with the run that is there (or start it), or replace it.
+    rehearse
+        Stop where all that may be refused has been, before the folder is touched or anything is computed.
     """
 
     out: Path
@@ -80,6 +82,7 @@ class Settings:
     save_every: int | None = None
     resume: bool = False
     overwrite: bool = False
+    rehearse: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As ``meta.json`` keeps them."""
@@ -87,7 +90,7 @@ class Settings:
 
 
 # What may differ between a run and its resumption: where and how it computes, not what.
-FREE_ARGUMENTS = ("cache", "threads", "device", "save_every", "resume", "overwrite", "out")
+FREE_ARGUMENTS = ("cache", "threads", "device", "save_every", "resume", "overwrite", "out", "rehearse")
 
 
 def open_stores(paths: Sequence[Path]) -> list[Store]:
@@ -159,10 +162,13 @@ def _on_rank(
     with contextlib.ExitStack() as open_things:
         signals = open_things.enter_context(StopSignals())
         out, resume, overwrite = settings.out, settings.resume, settings.overwrite
-        _by_first(ranks, lambda: check_folder(out, meta, resume=resume, overwrite=overwrite, may_differ=FREE_ARGUMENTS))
+        free = _free_arguments(meta["arguments"])
+        _by_first(ranks, lambda: check_folder(out, meta, resume=resume, overwrite=overwrite, may_differ=free))
         # All else that may be refused comes before the folder is touched: a slip must not cost the run that is there.
         with memory_advice():
             task, optimizer = make_task(ranks, numbers, say)
+            if settings.rehearse:
+                return Outcome(step=0, steps=steps, rank=ranks.rank)
             stream = open_things.enter_context(
                 Stream(
                     frames,
@@ -175,7 +181,7 @@ def _on_rank(
                     threads=settings.threads,
                 )
             )
-        run = create_run(out, meta, resume=resume, overwrite=overwrite, may_differ=FREE_ARGUMENTS)
+        run = create_run(out, meta, resume=resume, overwrite=overwrite, may_differ=free)
         begun = _by_first(ranks, lambda: open_things.enter_context(run))
         compute_as_begun(begun, ranks.device, say)
         checkpoint = load_checkpoint(out, say=say) if resume else None
@@ -206,6 +212,12 @@ def _check_batch(settings: Settings, frames: int, ranks: Ranks) -> None:
             f"batch {batch} on {ranks.world} processes with --accumulate {settings.accumulate}, "
             f"wanted a multiple of {parts}"
         )
+
+
+def _free_arguments(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a resumption need not share: also the place of a start that is told by its content, as a store's is."""
+    told = any(name.startswith("init_") for name in arguments)
+    return (*FREE_ARGUMENTS, "init") if told else FREE_ARGUMENTS
 
 
 def _by_first(ranks: Ranks, action: Callable[[], T]) -> T:

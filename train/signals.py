@@ -10,7 +10,8 @@ from typing import Any, Self
 class StopSignals:
     """While entered, SIGTERM and the first Ctrl-C only set a flag, which the loop reads at every step.
 
-    A second Ctrl-C raises `KeyboardInterrupt` at once.
+    A second Ctrl-C raises `KeyboardInterrupt` at once. Where one is entered inside another, as a run in a study, what
+    the inner one was told the outer one knows when the inner one is left.
 
     Attributes
     ----------
@@ -32,6 +33,9 @@ class StopSignals:
     def __exit__(self, *exc: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
+            outer = getattr(before, "__self__", None)
+            if isinstance(outer, StopSignals) and outer.received is None:
+                outer.received = self.received
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ from train.errors import TrainError
 
 Int = npt.NDArray[np.int64]
 Index = slice | Sequence[int] | npt.NDArray[np.integer[Any]]
+
+FieldNorm = Literal["max", "fixed", "log", "binary"]
+# Of the exact operator: a grey level of 255 times the largest gain of the two Sobel kernels together, 255 * sqrt(20).
+LARGEST_FIELD = 1140.4
 
 _TRIES = 10  # as many as torchvision's
 
@@ -130,7 +134,14 @@ def rgb_view(rgb_NHWC: torch.Tensor, views: Views, size_HW: tuple[int, int]) -> 
     return _bilinear(rgb_NHWC.permute(0, 3, 1, 2).float(), views, size_HW).mul_(1 / 255).clamp_(0, 1)
 
 
-def field_view(field_NHW: torch.Tensor, views: Views, size_HW: tuple[int, int]) -> torch.Tensor:
+def field_view(
+    field_NHW: torch.Tensor,
+    views: Views,
+    size_HW: tuple[int, int],
+    *,
+    norm: FieldNorm = "max",
+    largest: float = LARGEST_FIELD,
+) -> torch.Tensor:
     """The views of gradient fields, resampled as `rgb_view` does.
 
     Parameters
@@ -139,18 +150,31 @@ def field_view(field_NHW: torch.Tensor, views: Views, size_HW: tuple[int, int]) 
         float16, stored gradient fields.
     views, size_HW
         As in `rgb_view`.
+    norm
+        How the field comes to [0, 1]. ``"max"``: as a share of the stored picture's strongest edge, whether the crop
+        holds that edge or not, as in the released code. ``"fixed"``: as a share of ``largest``, so that pictures keep
+        their differences. ``"log"``: log(1 + field) as a share of log(1 + largest), which lifts weak edges.
+        ``"binary"``: 1 on edges, which drops their strengths. All but resampling, and a share, comes before it.
+    largest
+        The largest value that the stored field can have.
 
     Returns
     -------
     Tensor
-        (N, 3, h, w) float32 in [0, 1]: the field as a share of the stored picture's strongest edge, whether the crop
-        holds that edge or not. A field without an edge is zero. The three channels are one in memory.
+        (N, 3, h, w) float32 in [0, 1]. A field without an edge is zero. The three channels are one in memory.
     """
-    strongest_N = field_NHW.amax(dim=(1, 2)).float()
-    strongest_N = torch.where(strongest_N > 0, strongest_N, 1)
-    view_N1hw = _bilinear(field_NHW[:, None].float(), views, size_HW)
-    view_N1hw.div_(strongest_N[:, None, None, None]).clamp_(0, 1)
-    return view_N1hw.expand(-1, 3, -1, -1)
+    field_N1HW = field_NHW[:, None].float()
+    if norm == "log":
+        field_N1HW = field_N1HW.log1p()
+    elif norm == "binary":
+        field_N1HW = (field_N1HW > 0).float()
+    view_N1hw = _bilinear(field_N1HW, views, size_HW)
+    if norm == "max":
+        strongest_N = field_NHW.amax(dim=(1, 2)).float()
+        view_N1hw.div_(torch.where(strongest_N > 0, strongest_N, 1)[:, None, None, None])
+    elif norm != "binary":
+        view_N1hw.div_(math.log1p(largest) if norm == "log" else largest)
+    return view_N1hw.clamp_(0, 1).expand(-1, 3, -1, -1)
 
 
 def depth_view(

@@ -6,9 +6,11 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
+from blake3 import blake3
 from torch import nn
 
 from train.encoders import CLASSIFIERS, ENCODERS
@@ -20,6 +22,9 @@ State = dict[str, torch.Tensor]
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 # torchvision's DenseNet files are older than the rule that module names have no dots: norm.1 is norm1 today.
 _DOTTED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+_BATCH_COUNT = ".num_batches_tracked"
+_WANTED = "wanted a state dict: names with tensors"
+_LEVELS = 4  # dicts in dicts that are looked into; an optimizer's state is the deepest that is usual
 
 
 def imagenet_weights(name: str, file: Path | None = None) -> State:
@@ -49,8 +54,7 @@ def imagenet_weights(name: str, file: Path | None = None) -> State:
         raise TrainError(f"encoder {name!r} is unknown, wanted {', '.join(ENCODERS)}")
     path = file or _cached(name)
     _check_digest(path)
-    state = read_state(path)
-    renamed = {_DOTTED_NAME.sub(r"\1\2.", key): tensor for key, tensor in state.items()}
+    renamed = {undotted(key): tensor for key, tensor in read_state(path).items()}
     return {key: tensor for key, tensor in renamed.items() if key.partition(".")[0] not in CLASSIFIERS}
 
 
@@ -62,23 +66,83 @@ def read_state(path: Path) -> State:
     TrainError
         If the file cannot be read, or holds something else than names with tensors.
     """
-    wanted = "wanted a state dict: names with tensors"
-    try:
-        if path.suffix == ".safetensors":
-            return _safetensors_reader()(str(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise TrainError(f"{path}: {error.strerror or error}") from error
-    except TrainError:
-        raise
-    except Exception as error:  # torch and safetensors raise many kinds on damaged or hostile bytes
-        raise TrainError(f"{path}: {_first_sentence(error)}; {wanted}") from error
-    if not isinstance(state, Mapping):
-        raise TrainError(f"{path}: holds a {type(state).__name__}; {wanted}")
+    state = _content(path)
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise TrainError(f"{path}: entry {key!r} is a {type(value).__name__}; {wanted}")
+            raise TrainError(f"{path}: entry {key!r} is a {type(value).__name__}; {_WANTED}")
     return dict(state)
+
+
+def read_tensors(path: Path) -> State:
+    """Read all tensors of a file as `read_state` does, also from dicts in its dict, their names joined by dots.
+
+    What is no tensor, such as the epoch that was saved with them, is left out.
+
+    Raises
+    ------
+    TrainError
+        If the file cannot be read, or holds no tensor.
+    """
+    found: State = {}
+    level: dict[str, object] = {str(key): value for key, value in _content(path).items()}
+    for _ in range(_LEVELS):
+        found |= {key: value for key, value in level.items() if isinstance(value, torch.Tensor)}
+        inner = [(key, value) for key, value in level.items() if isinstance(value, Mapping)]
+        level = {f"{key}.{name}": value for key, mapping in inner for name, value in mapping.items()}
+    if not found:
+        raise TrainError(f"{path}: no tensor in it; {_WANTED}")
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    TrainError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TrainError(f"{path}: {error.strerror or error}") from error
+
+
+def undotted(name: str) -> str:
+    """The name that a layer of a DenseNet has today, for names of torchvision's files; others as they are."""
+    return _DOTTED_NAME.sub(r"\1\2.", name)
+
+
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """BLAKE3 in hexadecimal of names, types, shapes and values, whatever file or device they lie in."""
+    digest = blake3()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def unfit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """What of ``state`` does not do for ``wanted``, in a few words: how many names of each kind, and the first.
+
+    Batch-norm's ``num_batches_tracked`` may be missing, as in files older than it. Names that are not wanted are no
+    matter here.
+
+    Returns
+    -------
+    str
+        Empty where all is well.
+    """
+    missing = [name for name in wanted if name not in state and not name.endswith(_BATCH_COUNT)]
+    reshaped = [
+        f"{name} {_shape(state[name])} where {_shape(tensor)} is wanted"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    counted = (_counted(missing, "missing"), _counted(reshaped, "of another shape"))
+    return "; ".join(part for part in counted if part)
 
 
 def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], what: str) -> None:
@@ -101,16 +165,10 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], what: str
         If a name is missing, unknown or of another shape: how many of each, and the first of them.
     """
     own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith(".num_batches_tracked")]
-    unknown = [key for key in state if key not in own]
-    reshaped = [
-        f"{key} {_shape(state[key])} where {_shape(tensor)} is wanted"
-        for key, tensor in own.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    if missing or unknown or reshaped:
-        counted = (_counted(missing, "missing"), _counted(unknown, "unknown"), _counted(reshaped, "of another shape"))
-        raise TrainError(f"{what}: weights of another network: {'; '.join(part for part in counted if part)}")
+    unknown = _counted([key for key in state if key not in own], "unknown")
+    wrong = "; ".join(part for part in (unfit(own, state), unknown) if part)
+    if wrong:
+        raise TrainError(f"{what}: weights of another network: {wrong}")
     module.load_state_dict({**own, **state}, strict=True)
 
 
@@ -134,13 +192,26 @@ def _check_digest(path: Path) -> None:
     told = _DIGEST_IN_NAME.search(path.name)
     if told is None:
         return
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise TrainError(f"{path}: {error.strerror or error}") from error
+    digest = sha256_of(path)
     if not digest.startswith(told[1]):
         raise TrainError(f"{path}: SHA-256 begins with {digest[: len(told[1])]}, wanted {told[1]} as the name tells")
+
+
+def _content(path: Path) -> Mapping[Any, Any]:
+    """The outermost dict of a file."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(_safetensors_reader()(str(path)))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise TrainError(f"{path}: {error.strerror or error}") from error
+    except TrainError:
+        raise
+    except Exception as error:  # torch and safetensors raise many kinds on damaged or hostile bytes
+        raise TrainError(f"{path}: {_first_sentence(error)}; {_WANTED}") from error
+    if not isinstance(content, Mapping):
+        raise TrainError(f"{path}: holds a {type(content).__name__}; {_WANTED}")
+    return content
 
 
 def _safetensors_reader() -> Callable[[str], State]:
