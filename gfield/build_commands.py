@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gfield.commandline import Decorator, Level, Part, json_option, path_type, stacked
+from gfield.reopen import Options, as_densedepth_was_opened, as_nyu_raw_was_opened
 
 if TYPE_CHECKING:
     from gfield.frame import Source
     from gfield.spec import StoreSpec
     from gfield.store import Store
 
-Options = dict[str, Any]
 Opener = Callable[[Path, Options], "Source"]
 
 
@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {}
 
 store_options = stacked(
     click.option("--level", "levels_WH", type=Level(), multiple=True, metavar="WxH",
-                 help="Store only this level; repeatable.  [all]"),
+                 help="Store only this level; repeatable.  [the two largest]"),
     click.option("--codec", type=click.Choice(["lz4", "zstd", "raw"]), default="lz4", show_default=True,
                  help="lz4: fast; zstd: smallest; raw: fastest to read. All are checksummed."),
     click.option("--low", type=int, default=50, show_default=True, help="Canny's lower threshold."),
@@ -115,12 +115,6 @@ def source(
     return add
 
 
-def _as_nyu_raw_was_opened(store: Store, _path: Path) -> Options:
-    """The very frames that a store has, however they were chosen."""
-    splits = set(store.splits.tolist()) - {"excluded"}
-    return {"only": frozenset(store.names.tolist()), "max_gap": float("inf"), "split": min(splits, default="unlabeled")}
-
-
 @source(
     "nyu",
     "MAT",
@@ -165,13 +159,7 @@ def _open_images(path: Path, options: Options) -> Source:
     """
     from gfield.sources.images import open_images
 
-    return open_images(path, size_WH=options.pop("size_WH"))
-
-
-def _as_densedepth_was_opened(store: Store, path: Path) -> Options:
-    """With nyu_test.zip, from beside the archive, where the store was made of it too."""
-    others = [entry["name"] for entry in store.attributes["source_files"][1:]]
-    return {"test": path.parent / others[0] if others else None, "keep_frame": store.spec.valid_region is None}
+    return open_images(path, size_WH=options.pop("size_WH"), on_unreadable=options["on_error"])
 
 
 @source(
@@ -180,7 +168,7 @@ def _as_densedepth_was_opened(store: Store, path: Path) -> Options:
     click.option("--test", type=path_type, metavar="NYU_TEST_ZIP",
                  help="nyu_test.zip: its frames are the test split, in place of those of ZIP."),
     click.option("--keep-frame", is_flag=True, help="Let the operator see a white frame round the pictures."),
-    again=_as_densedepth_was_opened,
+    again=as_densedepth_was_opened,
 )  # fmt: skip
 def _open_densedepth(path: Path, options: Options) -> Source:
     """Build STORE from DenseDepth's nyu_data.zip, which is read as it is, not unpacked."""
@@ -203,7 +191,7 @@ def _open_densedepth(path: Path, options: Options) -> Source:
     click.option("--exclude-test", type=path_type, metavar="MAT",
                  help="nyu_depth_v2_labeled.mat: leave out the scenes of its test frames."),
     click.option("--splits", type=path_type, help="splits.mat for --exclude-test.  [beside MAT]"),
-    again=_as_nyu_raw_was_opened,
+    again=as_nyu_raw_was_opened,
 )  # fmt: skip
 def _open_nyu_raw(path: Path, options: Options) -> Source:
     """Build STORE from raw scenes of NYU Depth v2 below FOLDER.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def quick_digest(files: Sequence[Path]) -> str:
     It is complete for inputs up to 64 MiB in up to 2,048 files. For larger ones it tells in milliseconds whether a
     build's input is the one that a store was made of, which a full hash of NYU's 3 GB would take seconds to say; the
     full hashes are taken once, during the build, and `gfield verify --repair` compares the rebuilt shards.
-    Of more than 2,048 files every size counts, and the first block of 1,024 of them, evenly spread.
+    Of more than 2,048 files every size counts, and the first block of 1,024 of them, evenly spread, by turns of even
+    and odd places, since depth and colour files may lie so.
     Names and times are no part of it, so that a moved or copied input is the same input.
     """
     sizes = [_size(file) for file in files]
@@ -30,8 +32,9 @@ def quick_digest(files: Sequence[Path]) -> str:
     if len(files) > _LISTED:
         for size in sizes:
             hasher.update(size.to_bytes(8, "little"))
-        for place in range(_BLOCKS):
-            with _open(files[place * len(files) // _BLOCKS]) as stream:
+        for block in range(_BLOCKS):
+            place = block * len(files) // _BLOCKS
+            with _open(files[place + (place + block) % 2]) as stream:
                 hasher.update(stream.read(_BLOCK))
         return hasher.hexdigest(length=16)
     total = max(1, sum(sizes))
@@ -55,11 +58,12 @@ def _block_offsets(size: int, blocks: int) -> list[int]:
 
 def describe_files(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Name, size in bytes and SHA-256 of every file; more than 2,048 files are one entry, the hash of their listing."""
+    sha256 = lru_cache(maxsize=8)(_sha256)  # a colour file may serve several depth files that follow each other
     if len(files) <= _LISTED:
-        return [{"name": file.name, "size": _size(file), "sha256": _sha256(file)} for file in files]
+        return [{"name": file.name, "size": _size(file), "sha256": sha256(file)} for file in files]
     listing, size = hashlib.sha256(), 0
     for file in files:
-        listing.update(f"{_sha256(file)}  {file.name}\n".encode())
+        listing.update(f"{sha256(file)}  {file.name}\n".encode())
         size += _size(file)
     return [
         {

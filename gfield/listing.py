@@ -1,4 +1,4 @@
-"""Long lists of texts and paths, as a source of 400,000 frames has them: kept as arrays, made when asked for."""
+"""Long lists, as a source of 400,000 frames has them: texts and paths kept as arrays, and what is told of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+
+from gfield.frame import LeftOut
+
+_LISTED = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +68,12 @@ class FilesOfPairs(Sequence[Path]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return self.root / (self.rgb if index % 2 else self.depth)[index // 2]
+
+
+def first_of(left_out: list[LeftOut], what: str) -> list[LeftOut]:
+    """The first hundred, and how many more there are: a store lists them in a file that every reader parses."""
+    more = len(left_out) - _LISTED
+    if more <= 0:
+        return left_out
+    last = left_out[_LISTED - 1]
+    return [*left_out[:_LISTED], LeftOut(f"{more} more {what}", f"as {last.name}: {last.reason}")]

@@ -39,9 +39,11 @@ def decode_texts(chunk: bytes, frames: int) -> npt.NDArray[np.str_]:
         If it does not decode to so many texts.
     """
     try:
-        texts = VLenUTF8().decode(zstd.decompress(chunk))
+        encoded = zstd.decompress(chunk)
+        told = int.from_bytes(encoded[:4], "little")  # the decoder makes room for so many before it sees that they lack
+        if told != frames:
+            raise ValueError(f"it holds {told} texts, {frames} wanted")
+        texts = VLenUTF8().decode(encoded)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"does not decode ({error})") from error
-    if len(texts) != frames:
-        raise ValueError(f"holds {len(texts)} texts, {frames} wanted")
     return np.array(texts.tolist(), dtype=str)

@@ -237,6 +237,14 @@ BAD: dict[str, tuple[Change, str]] = {
         lines(TEST, f"{PAIRS[0]}.jpg,{PAIRS[0]}.png\n".encode()),
         ".*; one depth and one list a picture wanted",
     ),
+    "an escape": (lines(TRAIN, b"\x1b[2J.jpg,a.png\n"), rf"{TRAIN}:4 has '\\x1b\[2J\.jpg,a\.png'; printable names"),
+    "a line break in a name": (lines(TRAIN, b'"a\nb.jpg",a.png\n'), rf"{TRAIN}:5 has 'a\\nb\.jpg,a\.png'"),
+    "two archives in one": (
+        lambda f: [
+            f.update({folder + name: data for folder in ("x/", "y/")}) for name, data in [*f.items()] if f.pop(name)
+        ],
+        f"no {TRAIN} among 24 members",
+    ),
     "a name that leads out": (lambda f: f.update({"../x": b""}), r"a member named '../x'"),
 }
 
@@ -252,6 +260,54 @@ def test_an_archive_that_cannot_be_used_is_told_in_one_line(tmp_path, case):
     result = gfield("build", "densedepth", path, tmp_path / "s", code=1)
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("packed", ["wrapped", "without data", "by Windows", "by macOS"])
+def test_an_archive_that_was_packed_anew_gives_the_same_frames(archive, tmp_path, packed):
+    rename = {
+        "wrapped": lambda name: f"nyu_data/{name}",
+        "without data": lambda name: name.removeprefix("data/"),
+        "by Windows": lambda name: name.replace("/", "\\"),
+        "by macOS": lambda name: name,
+    }[packed]
+    files = {rename(name): data for name, data in archive_files().items()}
+    if packed == "by macOS":
+        files |= {f"__MACOSX/{name.replace('nyu2_', '._nyu2_')}": b"x" for name in files} | {"data/.DS_Store": b"x"}
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as stream:
+        for name, data in files.items():
+            stream.writestr(name, data)
+    source, published = open_densedepth(path), open_densedepth(archive)
+    assert (source.names, source.depth_names, source.scenes) == (
+        published.names,
+        published.depth_names,
+        published.scenes,
+    )
+    assert source.left_out == ()
+    for frame, wanted in zip(source.read(0, 5, BOTH), published.read(0, 5, BOTH), strict=True):
+        np.testing.assert_array_equal(frame.arrays["rgb"], wanted.arrays["rgb"])
+        np.testing.assert_array_equal(frame.arrays["depth"], wanted.arrays["depth"])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n") + b"  \r\n\r\n",
+        lambda text: text.replace(b"/", b"\\"),
+        lambda text: text.replace(b"data/", b" ./data/").replace(b",", b" ,"),
+    ],
+)
+def test_a_list_may_be_written_in_other_ways(archive, tmp_path, written):
+    files = archive_files()
+    files[TRAIN] = written(files[TRAIN])
+    source = open_densedepth(write(tmp_path / "a.zip", files))
+    assert (source.names, source.left_out) == (open_densedepth(archive).names, ())
+
+
+def test_a_list_of_too_many_lines_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("gfield.formats.pair_list._MOST_LINES", 2)
+    with pytest.raises(InputError, match=f"{TRAIN}:3 and more lines; at most 2 wanted"):
+        open_densedepth(write(tmp_path / "a.zip", archive_files()))
 
 
 def test_lines_without_files_and_files_without_lines_can_be_left_out_and_are_listed(tmp_path):
@@ -344,6 +400,10 @@ EIGEN_BAD: dict[str, tuple[Change, str]] = {
         lambda f: f.update({"eigen_test_crop.npy": npy(np.arange(3))}),
         ".*; four .* whole numbers wanted",
     ),
+    "a crop beyond the picture": (
+        lambda f: f.update({"eigen_test_crop.npy": npy(np.array([20, 480, 24, 615]))}),
+        ".* is rows 20 to 480 and columns 24 to 615; a part of 480 rows and 640 columns wanted",
+    ),
 }
 
 
@@ -358,13 +418,14 @@ def test_a_test_archive_of_another_kind_is_refused(archive, tmp_path, case):
 
 def test_wrong_metres_of_the_test_archive_are_a_bad_frame(archive, tmp_path):
     wrong = EIGEN_DEPTH.copy()
-    wrong[1, 3, 4], wrong[2, 0, 0] = np.nan, -1
+    wrong[1, 3, 4], wrong[2, 0, 0], wrong[3, 0, 0] = np.nan, -1, 1234  # of these the last is in millimetres
     files = eigen_files() | {"eigen_test_depth.npy": npy(wrong)}
     frames = list(open_densedepth(archive, write(tmp_path / "t.zip", files)).read(3, 7, BOTH))
-    assert [type(frame) for frame in frames] == [Frame, BadFrame, BadFrame, Frame]
+    assert [type(frame) for frame in frames] == [Frame, BadFrame, BadFrame, BadFrame]
     assert frames[2].reason.endswith(
-        "eigen_test_depth.npy, frame 2: 1 of 307200 values such as -1.0; finite metres of 0 or more wanted"
+        "eigen_test_depth.npy, frame 2: 1 of 307200 values such as -1.0; metres of 0 to 100 wanted"
     )
+    assert "such as 1234.0; metres" in frames[3].reason
 
 
 def test_a_damaged_test_archive_fails_the_build_whatever_is_asked_for(archive, tmp_path):

@@ -203,6 +203,36 @@ def test_names_that_cannot_be_written_are_left_out(folder):
     assert [entry.name for entry in source.left_out[:2]] == ["b/two\\nlines.png", "b/\\udcff.png"]
 
 
+def test_what_is_no_file_is_left_out_and_nothing_waits_for_it(folder, tmp_path):
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "gone.jpg").symlink_to("nothing")
+    (folder / "itself.png").symlink_to("itself.png")
+    told = gfield("build", "images", folder, tmp_path / "s", "--size", "64x48", "--level", "64x48")
+    for line in ("gone.jpg: a link to nowhere", "itself.png: a link to nowhere", "pipe.jpg: not a file"):
+        assert f"left out: {line}" in told.stdout
+    assert len(open_store(tmp_path / "s")) == 5
+
+
+def test_links_to_nowhere_are_told_and_of_many_a_hundred_are_listed(tmp_path):
+    for number in range(250):
+        (tmp_path / f"{number:03d}.jpg").symlink_to("nothing")
+    with pytest.raises(InputError, match=r"no picture, but 000\.jpg \(a link to nowhere\), 001\.jpg") as caught:
+        open_images(tmp_path)
+    assert len(str(caught.value)) < 300
+    add(tmp_path, "x.png")
+    left_out = open_images(tmp_path, size_WH=SIZE).left_out
+    assert len(left_out) == 101
+    assert left_out[-1] == ("150 more files", "as 099.jpg: a link to nowhere")
+
+
+def test_files_that_may_not_be_read_can_be_left_out(folder, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and not str(path).endswith("top.png"))
+    assert len(open_images(folder, size_WH=SIZE).names) == 5
+    skipped = open_images(folder, size_WH=SIZE, on_unreadable="skip")
+    assert (len(skipped.names), skipped.left_out[-1]) == (4, ("top.png", "may not be read"))
+
+
 def test_links_are_followed_and_rings_are_not(folder, tmp_path):
     add(tmp_path / "elsewhere", "y.png")
     (folder / "link").symlink_to(tmp_path / "elsewhere")

@@ -60,6 +60,35 @@ def test_of_many_files_a_thousand_are_opened(files: list[Path], monkeypatch: pyt
     assert quick_digest(files) != before
 
 
+@pytest.mark.parametrize("count", [2049, 2050, 3072, 4096, 6144, 120_000])
+def test_depth_and_colour_files_by_turns_are_both_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int):
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(inputs, "_size", lambda file: 1)
+    opened: list[int] = []
+
+    class Files(Lazy):
+        def __getitem__(self, place):
+            opened.append(range(count)[place])
+            return path
+
+    files = Files(range(count))  # type: ignore[arg-type]
+    quick_digest(files)
+    places = opened[-1024:]
+    assert len(set(places)) == 1024
+    assert sum(place % 2 for place in places) == 512
+
+
+def test_a_file_that_several_frames_share_is_hashed_once(files: list[Path], monkeypatch: pytest.MonkeyPatch):
+    hashed: list[Path] = []
+    real = inputs._sha256
+    monkeypatch.setattr(inputs, "_sha256", lambda file: hashed.append(file) or real(file))
+    shared = [files[0], files[9], files[1], files[9], files[2], files[9], files[3], files[8]]
+    described = describe_files(shared)
+    assert [entry["name"] for entry in described] == [file.name for file in shared]
+    assert len(hashed) == len(set(shared)) == 6
+
+
 def test_many_files_are_described_by_their_listing(files: list[Path]):
     few = describe_files(files[:3])
     assert [entry["name"] for entry in few] == ["0000.jpg", "0001.jpg", "0002.jpg"]

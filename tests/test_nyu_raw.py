@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from gfield.nyu_cameras import INSIDE_WHITE_FRAME, METRES_OF_RAW, depth_projecti
 from gfield.sample.nyu_mat import LabelledFrame, write_nyu_mat, write_splits
 from gfield.sources.nyu_raw import NyuRaw, open_nyu_raw
 from gfield.store import open_store
+
+from .test_build import tree
 
 BOTH = frozenset({"rgb", "depth"})
 PPM, PGM = b"P6 640 480 255\n", b"P5 640 480 65535\n"
@@ -314,6 +318,22 @@ def test_folders_without_a_pair_are_refused_in_one_line(tmp_path: Path) -> None:
         open_nyu_raw(tmp_path)
 
 
+def test_names_that_cannot_be_written_are_left_out(tmp_path: Path) -> None:
+    add_pairs(tmp_path / "den_0001", 1, pixels=True)
+    for name in (b"d-\xff-1.pgm", b"d-two\nlines.pgm"):
+        (tmp_path / "den_0001" / os.fsdecode(name)).write_bytes(b"")
+    for name in (b"kitchen\xff", b"two\nlines"):
+        add_pairs(tmp_path / os.fsdecode(name), 1)
+    told = gfield("build", "nyu-raw", tmp_path, tmp_path / "s", "--level", "80x60")
+    assert sorted(line for line in told.stdout.splitlines() if line.startswith("left out")) == [
+        "left out: den_0001/d-\\udcff-1.pgm: no time in its name; d-<seconds>-<ticks>.pgm wanted",
+        "left out: den_0001/d-two\\nlines.pgm: no time in its name; d-<seconds>-<ticks>.pgm wanted",
+        "left out: kitchen\\udcff: its path is no printable UTF-8; another name wanted",
+        "left out: two\\nlines: its path is no printable UTF-8; another name wanted",
+    ]
+    assert open_store(tmp_path / "s").scenes.tolist() == ["den_0001"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -483,6 +503,29 @@ def test_the_commands(recordings: Path, labelled: Path, tmp_path: Path) -> None:
     gfield("verify", store, code=3)
     # However its frames were chosen: the store's own names say which they are.
     assert "all good" in gfield("verify", store, "--repair", recordings).stdout
+
+
+@pytest.mark.parametrize("split", ["train", "unlabeled"])
+def test_damaged_names_and_splits_are_repaired_too(
+    recordings: Path, labelled: Path, tmp_path: Path, split: str
+) -> None:
+    """Without them, which frames the store has is known from what it says was left out."""
+    root, store = tmp_path / "raw", tmp_path / "s"
+    shutil.copytree(recordings, root)
+    add(root / "den_0010", "d", 300.0, raw(0))
+    add(root / "den_0010", "d", 100.2, raw(0))
+    options = ("--exclude-test", labelled, "--split", split, "--level", "80x60")
+    told = gfield("build", "nyu-raw", root, store, *options)
+    assert "files left out: 4, frames excluded: 0" in told.stdout
+    before = tree(store)
+    for damaged in (["name"], ["split"], ["name", "split", "scene", "rgb_file"]):
+        for column in damaged:
+            (store / column / "c" / "0").write_bytes(b"damaged")
+        assert "all good" in gfield("verify", store, "--repair", root).stdout
+        assert tree(store) == before
+    (store / "name" / "c" / "0").unlink()
+    other = gfield("verify", store, "--repair", root / "den_0010", code=1).output
+    assert f"name/ or split/ is damaged, and the frames below {root / 'den_0010'} are not all that it was" in other
 
 
 def test_mistakes_at_the_command_line_are_one_line(recordings: Path, tmp_path: Path) -> None:

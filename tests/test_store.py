@@ -17,6 +17,7 @@ import xarray
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs import zstd
 
 from gfield.build import build_store, make_spec
 from gfield.hierarchy import write_hierarchy
@@ -25,6 +26,7 @@ from gfield.shard import hash_file
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec, default_frames_per_shard
 from gfield.store import Store, open_store
+from gfield.text_column import decode_texts
 
 KEYS = [f"{level}/{name}" for level in ("640x480", "320x240") for name in ("rgb", "gradient", "depth")]
 
@@ -177,6 +179,12 @@ def test_text_columns_are_those_that_zarr_wrote(tmp_path_factory, texts):
     assert store.text("scene").tolist() == [""] * len(texts)
     assert "scene/c/0" not in files
     assert zarr.open_array(folder / "name", mode="r")[:].tolist() == store.names.tolist()
+
+
+def test_more_texts_than_there_can_be_are_refused_before_room_is_made_for_them():
+    encoded = (2**31 - 1).to_bytes(4, "little") + b"\1\0\0\0a"
+    with pytest.raises(ValueError, match="it holds 2147483647 texts, 1 wanted"):
+        decode_texts(zstd.compress(encoded, 1), 1)
 
 
 @pytest.mark.parametrize("column", ["640x480", "640x480/rgb", "", "manifest", "../nyu.zarr/name/c"])

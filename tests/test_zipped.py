@@ -125,9 +125,25 @@ def test_a_sparse_archive_of_over_4_gib(tmp_path):
 def test_names_that_lead_out_are_refused(tmp_path, name):
     path = write(tmp_path / "a.zip", ("x" * len(name), b"data"))
     path.write_bytes(path.read_bytes().replace(b"x" * len(name), name.encode()))
-    with pytest.raises(InputError, match=r"a\.zip: a member named .*; relative names without '\.\.'") as caught:
+    with pytest.raises(
+        InputError, match=r"a\.zip: a member named .*; printable relative names without '\.\.'"
+    ) as caught:
         open_zip(path)
     assert "\n" not in str(caught.value)
+
+
+def test_names_may_have_backslashes_or_a_dot_in_front(tmp_path):
+    path = write(tmp_path / "a.zip", ("./a/x", b"1"), ("b?c?y", b"2"), ("b?", b""), ("./", b""))
+    path.write_bytes(path.read_bytes().replace(b"?", b"\\"))
+    members = open_zip(path)
+    assert list(members) == ["a/x", "b/c/y"]
+    assert read_member(path, "b/c/y", members["b/c/y"], MOST) == b"2"
+
+
+def test_a_member_is_refused_for_what_it_fills_in_the_archive_too(tmp_path):
+    path = write(tmp_path / "a.zip", ("x", b"1"))
+    with pytest.raises(InputError, match=f"x holds {MOST + 1} bytes; at most {MOST} wanted"):
+        read_member(path, "x", open_zip(path)["x"]._replace(stored=MOST + 1), MOST)
 
 
 def test_links_are_refused(tmp_path):

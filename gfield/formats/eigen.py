@@ -18,6 +18,7 @@ from gfield.formats.zipped import Member, open_zip
 from gfield.frame import InputError
 
 _SHAPE_HW = (480, 640)
+_FARTHEST_M = 100.0  # no room is as deep, and millimetres taken for metres are farther
 
 
 class Eigen(NamedTuple):
@@ -53,6 +54,9 @@ def open_eigen(archive: Path) -> Eigen:
         if frames.shape != shape or frames.dtype.str[1:] not in kinds or not count:
             raise InputError(f"{archive}: {frames.name} is {frames.dtype} {frames.shape}; {wanted} wanted")
     top, bottom, left, right = (int(value) for value in crop.read_frames(0, 4))
+    if not (0 <= top <= bottom < _SHAPE_HW[0] and 0 <= left <= right < _SHAPE_HW[1]):
+        seen = f"rows {top} to {bottom} and columns {left} to {right}"
+        raise InputError(f"{archive}: {crop.name} is {seen}; a part of 480 rows and 640 columns wanted")
     return Eigen(rgb, depth, (top, bottom, left, right))
 
 
@@ -62,14 +66,14 @@ def valid_metres(depth_HW: npt.NDArray[Any], where: str) -> npt.NDArray[np.float
     Raises
     ------
     InputError
-        NaN, infinite or negative values.
+        NaN, negative values, or values over 100 m.
     """
     with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
         metres_HW = depth_HW.astype(np.float32)
-    wrong = metres_HW[~(np.isfinite(metres_HW) & (metres_HW >= 0))]
+    wrong = metres_HW[~((metres_HW >= 0) & (metres_HW <= _FARTHEST_M))]
     if wrong.size:
         seen = f"{wrong.size} of {metres_HW.size} values such as {wrong[0]}"
-        raise InputError(f"{where}: {seen}; finite metres of 0 or more wanted")
+        raise InputError(f"{where}: {seen}; metres of 0 to {_FARTHEST_M:g} wanted")
     metres_HW[metres_HW == 0] = np.nan
     return metres_HW
 

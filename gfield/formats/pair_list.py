@@ -12,7 +12,7 @@ from gfield.formats.zipped import Member, read_member
 from gfield.frame import InputError, LeftOut
 
 _MOST_BYTES = 64 * 1024 * 1024
-_LISTED = 100
+_MOST_LINES = 1_000_000
 
 
 class Pair(NamedTuple):
@@ -23,13 +23,37 @@ class Pair(NamedTuple):
     depth: str
 
 
+def as_published(members: Mapping[str, Member], list_name: str) -> Mapping[str, Member]:
+    """Members by their names in an archive as it was published, whatever folder they were packed into since.
+
+    Parameters
+    ----------
+    members
+        Of an archive.
+    list_name
+        A list's name in the published one, such as ``data/train.csv``: what goes before it, or before ``train.csv``
+        alone, goes before all members that count. Where it is not there, or twice, all names stay.
+    """
+    folder, _, alone = list_name.rpartition("/")
+    for ending, in_front in ((list_name, ""), (alone, f"{folder}/")):
+        roots = [name[: -len(ending)] for name in members if f"/{name}".endswith(f"/{ending}")]
+        if "" in roots and not in_front:
+            return members
+        if len(roots) == 1:
+            return {in_front + name[len(roots[0]) :]: members[name] for name in members if name.startswith(roots[0])}
+    return members
+
+
 def read_pairs(archive: Path, name: str, members: Mapping[str, Member]) -> list[Pair]:
-    """The lines of a list that is a member of an archive.
+    """The lines of a list that is a member of an archive; blank ones are passed over.
+
+    Names may have backslashes for slashes, or ``./`` in front.
 
     Raises
     ------
     InputError
-        It is not there, is damaged, is no UTF-8, or has a line of another number of names than two.
+        It is not there, is damaged, is no UTF-8, has a line of another number of names than two or with characters
+        that cannot be printed, or over a million lines.
     """
     if name not in members:
         raise InputError(f"{archive}: no {name} among {len(members)} members; DenseDepth's nyu_data.zip wanted")
@@ -40,12 +64,17 @@ def read_pairs(archive: Path, name: str, members: Mapping[str, Member]) -> list[
     pairs = []
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
-        for names in lines:
+        for written in lines:
             where = f"{name}:{lines.line_num}"
+            names = [member.strip().replace("\\", "/").removeprefix("./") for member in written]
             if len(names) == 2 and all(names):
-                pairs.append(Pair(where, names[0].strip(), names[1].strip()))
-            elif names:
+                if not all(map(str.isprintable, names)):
+                    raise InputError(f"{archive}: {where} has {','.join(names)!a}; printable names wanted")
+                pairs.append(Pair(where, *names))
+            elif names not in ([], [""]):
                 raise InputError(f"{archive}: {where} has {len(names)} names; a picture's and its depth's wanted")
+            if len(pairs) > _MOST_LINES:
+                raise InputError(f"{archive}: {where} and more lines; at most {_MOST_LINES} wanted")
     except csv.Error as error:
         raise InputError(f"{archive}: {name}:{lines.line_num}: {error}; two names a line wanted") from error
     return pairs
@@ -86,15 +115,13 @@ def check_pairs(archive: Path, lists: Mapping[str, list[Pair]], members: Mapping
                 sound.append(pair)
     named = {member for _, pair in seen.values() for member in (pair.picture, pair.depth)}
     checked.unnamed.extend(
-        LeftOut(member, "no line names it") for member in members if member not in named and member not in lists
+        LeftOut(member, "no line names it")
+        for member in members
+        if member not in named and member not in lists and not _of_a_file_manager(member)
     )
     return checked
 
 
-def first_of(left_out: list[LeftOut], what: str) -> list[LeftOut]:
-    """The first hundred, and how many more there are: a store lists them in a file that every reader parses."""
-    more = len(left_out) - _LISTED
-    if more <= 0:
-        return left_out
-    last = left_out[_LISTED - 1]
-    return [*left_out[:_LISTED], LeftOut(f"{more} more {what}", f"as {last.name}: {last.reason}")]
+def _of_a_file_manager(member: str) -> bool:
+    """Whether a member is what macOS puts into the archives that it makes, or a hidden file."""
+    return member.startswith("__MACOSX/") or member.rpartition("/")[2].startswith(".")

@@ -114,7 +114,8 @@ def look_into(scene: Scene, root: Path) -> Readings:
         time = _time(entry.name)
         reason = _NO_TIME.format(entry.name[0], entry.name[-4:]) if time is None else _fault(entry)
         if time is None or reason:
-            found.left_out.append(LeftOut(f"{scene.folder}/{entry.name}".lstrip("/"), reason))
+            shown = entry.name if entry.name.isprintable() else ascii(entry.name)[1:-1]
+            found.left_out.append(LeftOut(f"{scene.folder}/{shown}".lstrip("/"), reason))
         else:
             (found.depth if entry.name[0] == "d" else found.rgb).append(Reading(time, entry.name))
     found.depth.sort()

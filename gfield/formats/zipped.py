@@ -74,7 +74,7 @@ def open_zip(path: Path) -> dict[str, Member]:
             count, start, length = _directory_place(path, fd, size)
             directory = os.pread(fd, length, start)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(f"{path}: {error.strerror}; a ZIP archive wanted") from error
     members = _members(path, directory, count)
     _check_ranges(path, members, start)
     return members
@@ -140,14 +140,17 @@ def _members(path: Path, directory: bytes, count: int) -> dict[str, Member]:
 
 
 def _checked_name(path: Path, raw: bytes, flags: int) -> str:
+    """A member's name with slashes, though some archivers of Windows write backslashes, and without a first ``./``."""
     try:
         name = raw.decode("utf-8" if flags & _UTF8 else "cp437")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: the name {raw!r} in it is no UTF-8, as the archive says it is") from error
-    absolute = name.startswith("/") or name[1:2] == ":"
-    if not name or absolute or "\\" in name or not name.isprintable() or ".." in name.split("/"):
-        raise InputError(f"{path}: a member named {name!r}; relative names without '..' or backslashes wanted")
-    return name
+    slashed = name.replace("\\", "/")
+    slashed = slashed.removeprefix("./") or slashed
+    absolute = slashed.startswith("/") or slashed[1:2] == ":"
+    if not name or absolute or not name.isprintable() or ".." in slashed.split("/"):
+        raise InputError(f"{path}: a member named {name!a}; printable relative names without '..' wanted")
+    return slashed
 
 
 def _sizes_64(path: Path, name: str, extra: bytes, size: int, stored: int, offset: int) -> tuple[int, int, int]:
@@ -198,8 +201,8 @@ def read_member(path: Path, name: str, member: Member, most: int) -> bytes:
     InputError
         The file is gone, or the member is too large or damaged.
     """
-    if member.size > most:
-        raise InputError(f"{path}: {name} holds {member.size} bytes; at most {most} wanted")
+    if (larger := max(member.size, member.stored)) > most:
+        raise InputError(f"{path}: {name} holds {larger} bytes; at most {most} wanted")
     try:
         with path.open("rb", buffering=0) as file:
             start = _data_start(path, name, member, file.fileno())

@@ -5,8 +5,10 @@ depth, a line each, ``data/nyu2_train/<scene>_out/1.jpg,data/nyu2_train/<scene>_
 grey, metres = value / 255 * 10; of test 16-bit grey, millimetres. ``nyu_test.zip``, where it is given, stands in for
 the test files: ``eigen_test_rgb.npy``, ``eigen_test_depth.npy`` in metres, and ``eigen_test_crop.npy``.
 
+The archive may have been packed anew, with all of that in another folder, or without the folder ``data``.
+
 Frames are in the order of the lines, those of train before those of test. A frame's name is its picture's path in the
-archive, or ``eigen_test/`` and its place in the array, counted from 0.
+published archive, or ``eigen_test/`` and its place in the array, counted from 0.
 
 Source: I. Alhashim and P. Wonka, "High Quality Monocular Depth Estimation via Transfer Learning", 2018, and the
 loader that they published; the training frames are those of J. Hu et al., WACV 2019.
@@ -24,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gfield.formats.eigen import Eigen, open_eigen, valid_metres
-from gfield.formats.pair_list import Pair, check_pairs, first_of, read_pairs
+from gfield.formats.pair_list import Pair, as_published, check_pairs, read_pairs
 from gfield.formats.picture import decode_picture
 from gfield.formats.png import decode_png_grey
 from gfield.formats.zipped import Member, Table, as_table, open_zip, read_member
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
+from gfield.listing import first_of
 from gfield.nyu_cameras import INSIDE_WHITE_FRAME
 
 SIZE_WH = (640, 480)
@@ -191,7 +194,7 @@ def open_densedepth(
         of two names a line; it names files that are not there (``"stop"``); a picture has two depths or two splits.
     """
     archive = Path(archive)
-    members = open_zip(archive)
+    members = as_published(open_zip(archive), _TRAIN)
     eigen = None if test is None else open_eigen(Path(test))
     lists = {name: read_pairs(archive, name, members) for name in _lists(members)}
     checked = check_pairs(archive, lists, members)

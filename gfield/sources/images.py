@@ -15,17 +15,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 
 from gfield.formats.picture import SUFFIXES, picture_size, read_picture
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
+from gfield.listing import first_of
 
 SIZE_WH = (640, 480)
 _SMALLEST, _LARGEST = 16, 8192  # of a side of the largest level
 _LOOKED_AT = 64
 _LISTED_SUFFIXES = 20
+_TOLD = 3
 _WANTED = f"pictures {', '.join('*' + suffix for suffix in SUFFIXES)}"
 
 
@@ -112,10 +114,13 @@ class Images:
                 yield Frame(index, {"rgb": np.ascontiguousarray(rgb_hwC)})
 
 
-def open_images(folder: str | Path, *, size_WH: tuple[int, int] = SIZE_WH) -> Images:
+def open_images(
+    folder: str | Path, *, size_WH: tuple[int, int] = SIZE_WH, on_unreadable: Literal["stop", "skip"] = "stop"
+) -> Images:
     """Find the pictures below a folder, through links too; what begins with a dot is passed over.
 
-    A file is taken for a picture by its name. Headers of 64 pictures are read, to warn of a size that does not suit
+    A file is taken for a picture by its name. What has such a name and is no file, such as a link to nowhere, is
+    left out and listed. Headers of 64 pictures are read, to warn of a size that does not suit
     them; no picture is decoded.
 
     Parameters
@@ -124,6 +129,9 @@ def open_images(folder: str | Path, *, size_WH: tuple[int, int] = SIZE_WH) -> Im
         Where the pictures are.
     size_WH
         Width and height of the largest level, 16 to 8192 each.
+    on_unreadable
+        ``"skip"``: leave out and list files that may not be read, too. Otherwise they are found out when the store's
+        input is identified.
 
     Raises
     ------
@@ -136,8 +144,11 @@ def open_images(folder: str | Path, *, size_WH: tuple[int, int] = SIZE_WH) -> Im
     if not os.path.isdir(root):  # unlike Path.is_dir, False where the way there may not be searched
         raise InputError(f"{root}: not a folder; a folder of {_WANTED} wanted")
     names, left_out = _find(root)
+    names, unusable = _usable(root, names, must_open=on_unreadable == "skip")
+    left_out += first_of(unusable, "files")
     if not names:
-        seen = ", ".join(entry.name for entry in left_out) or "nothing"
+        seen = ", ".join(f"{entry.name} ({entry.reason})" for entry in unusable[:_TOLD])
+        seen = seen or ", ".join(entry.name for entry in left_out) or "nothing"
         raise InputError(f"{root}: no picture, but {seen}; {_WANTED} wanted")
     folders: dict[str, str] = {}  # one text a folder, however many pictures are in it
     scenes = (name.rpartition("/")[0] for name in names)
@@ -195,9 +206,10 @@ def _find(root: Path) -> tuple[tuple[str, ...], list[LeftOut]]:
                 others[suffix] += 1
             else:
                 (names if (prefix + file).isprintable() else odd).append(prefix + file)
-    left_out = [
+    unnamed = [
         LeftOut(ascii(name)[1:-1], "its path is no printable UTF-8; another name wanted") for name in sorted(odd)
     ]
+    left_out = first_of(unnamed, "files")
     listed = others.most_common(_LISTED_SUFFIXES)
     rest = others.total() - sum(count for _, count in listed)
     left_out += [
@@ -205,6 +217,21 @@ def _find(root: Path) -> tuple[tuple[str, ...], list[LeftOut]]:
         for suffix, count in (*sorted(listed), *([("...", rest)] if rest else []))
     ]
     return tuple(sorted(names)), left_out
+
+
+def _usable(root: Path, names: Sequence[str], *, must_open: bool) -> tuple[tuple[str, ...], list[LeftOut]]:
+    """Those of ``names`` that are files, and, on demand, may be read; opening a pipe, say, would wait for ever."""
+    usable: list[str] = []
+    left_out: list[LeftOut] = []
+    for name in names:
+        path = f"{root}/{name}"
+        if not os.path.isfile(path):
+            left_out.append(LeftOut(name, "a link to nowhere" if os.path.islink(path) else "not a file"))
+        elif must_open and not os.access(path, os.R_OK):
+            left_out.append(LeftOut(name, "may not be read"))
+        else:
+            usable.append(name)
+    return tuple(usable), left_out
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -44,6 +44,8 @@ _TEST_SCENES_KEPT = (
     "and a store for training that is tested on NYU wants it"
 )
 
+_ODD = "its path is no printable UTF-8; another name wanted"
+
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -169,14 +171,17 @@ def open_nyu_raw(
         raise UserError(f"max_gap is {max_gap}; 0 seconds or more wanted")
     if not os.path.isdir(root):  # unlike Path.is_dir, False where the way there may not be searched
         raise InputError(f"{root}: not a folder; {_LAYOUT} wanted")
-    if not (scenes := find_scenes(root)):
+    if not (all_scenes := find_scenes(root)):
         raise InputError(f"{root}: no raw frame in it or below; {_LAYOUT} wanted")
+    scenes = [scene for scene in all_scenes if scene.name.isprintable()]
+    odd = [LeftOut(ascii(scene.name)[1:-1], _ODD) for scene in all_scenes if not scene.name.isprintable()]
     warnings = [_TEST_SCENES_KEPT.format(root=root)] if only is None else []
     of_test: Collection[str] = ()
     if exclude_test is not None:
         of_test, all_places = _labelled_places(Path(exclude_test), None if splits is None else Path(splits))
         warnings = list(_exclusion_warnings(root, scenes, Path(exclude_test), of_test, all_places))
     chosen, found, left_out = _choose(root, scenes, of_test, every, max_gap, only)
+    left_out = odd + left_out
     if not any(map(len, chosen)):
         raise InputError(f"{root}: {_tell_nothing(len(scenes), *found, left_out)}")
     scene_N = np.repeat(np.arange(len(scenes), dtype=np.int32), [len(pairs) for pairs in chosen])
