@@ -214,6 +214,8 @@ def test_what_is_no_state_dict_is_one_line(tmp_path):
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
     assert not canary.exists()
+    with pytest.raises(TrainError, match=r"zip.pth: holds a Python object, [\w.]+, which is not loaded"):
+        read_encoder(tmp_path / "zip.pth", "resnet18")
 
 
 def test_dicts_in_dicts_are_read_to_an_end(tmp_path):

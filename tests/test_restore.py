@@ -88,6 +88,9 @@ def test_a_file_that_does_not_fit_takes_no_folder(small_store, file, tmp_path):
     assert "no meta.json in it" in error_of(train(*options, tmp_path, code=1))
     both = error_of(train(*options, file, "--weights", tmp_path / "lacking.pth", code=1))
     assert f"lacking.pth: for --init imagenet, here the weights are those of --init {file}" in both
+    for start in ("random", file.parent):
+        meant = error_of(train(*options, start, "--weights", tmp_path / "lacking.pth", code=1))
+        assert f"lacking.pth: for --init imagenet, here the weights are those of --init {start}" in meant
     assert not (tmp_path / "run").exists()
 
 

@@ -325,6 +325,51 @@ def test_a_single_share_and_no_score_are_drawn_too():
     assert ET.fromstring(curve_svg([], [], title="t", metric="m", axis="x")).tag == f"{NAMESPACE}svg"
 
 
+def test_long_names_leave_the_curves_their_room_and_keep_both_ends():
+    names = [
+        "a row that says all of its options, temperature 0.2",
+        "a row that says all of its options, temperature 0.1",
+    ]
+    series = [Series(name, n, [(1, estimate([0.5])), (10, estimate([0.6]))]) for n, name in enumerate(names)]
+    for width in (360, 720):
+        svg = curve_svg(series, [(1, "1"), (10, "10")], title="t", metric="m", axis="x", width=width)
+        lines = [e.get("d") for e in ET.fromstring(svg).iter(f"{NAMESPACE}path") if "gf-line" in e.get("class")]
+        assert all(float(line.split("L")[1].split()[0]) > 0.4 * width for line in lines)
+        shown = [text.text for text in texts(svg, "gf-name")]
+        assert [(text[:3], text[-4:]) for text in shown] == [("a r", " 0.2"), ("a r", " 0.1")]
+        assert [text.find(f"{NAMESPACE}title").text for text in texts(svg, "gf-name")] == names
+
+
+def test_long_names_take_several_lines_of_a_table(tmp_path):
+    name = "gradient-moco at a temperature of 0.2 with jitter"
+    write_report(study_folder(tmp_path / "x", [synthetic_grid(methods=["random", name])]))
+    page = read_page(tmp_path / "x")
+    assert f"<td class=long>{name}</td>" in page
+    assert f"<td class=long>{name} minus random</td>" in page
+    assert "<td>random</td>" in page
+
+
+def test_rows_of_one_colour_have_other_markers():
+    rows = [f"row {n}" for n in range(8)]
+    numbers = colours_of(rows, None, None)
+    series = [Series(row, numbers[row], [(1, estimate([0.5]))]) for row in rows]
+    assert len({one.shade for one in series}) == 7
+    svg = curve_svg(series, [(1, "1")], title="t", metric="m", axis="x")
+    marks = [
+        (e.get("class"), e.get("d")) for e in ET.fromstring(svg).iter(f"{NAMESPACE}path") if "gf-mark" in e.get("class")
+    ]
+    assert len(set(marks)) == 8
+
+
+def test_a_cell_of_two_rows_is_scored_once(tmp_path):
+    grid = synthetic_grid(methods=["random", "again"], labels=["1%"], seeds=[0])
+    folder = study_folder(
+        tmp_path / "x", [grid], lambda r: replace(r, cell="the same", method="random", pretraining=None)
+    )
+    write_report(folder)
+    assert "evaluation 4.0 s" in Page(read_page(folder)).text
+
+
 def test_colours_stay_with_their_rows():
     assert colours_of(["moco", "random", "gradient-moco"], "random", "gradient-moco") == {
         "gradient-moco": 1, "moco": 2, "random": 0

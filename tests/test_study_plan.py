@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 import gfield
 from train.errors import TrainError
+from train.labels import spelled_labels
 from train.study.options import parse_options
-from train.study.pieces import planned_steps
+from train.study.pieces import needed_pretrainings, planned_steps
 from train.study.plan import make_plan
 from train.study.results import FORMAT, Header, Result, read_results, write_results
 from train.study.run import part_of
-from train.study.study_file import parse_study, preset_names, read_preset, read_study, spelled_labels
+from train.study.study_file import parse_study, preset_names, read_preset, read_study
 
 from .small_runs import train
 from .small_studies import STUDY, write_study
@@ -60,12 +61,21 @@ protocols = ["nyu-full"]
         ("steps = 1\n", "steps = 1.5\n", "[pretrain]: Invalid value for '--steps'"),
         ("steps = 1\n", "steps = 0\n", "[pretrain]: Invalid value for '--steps': 0 is not in the range"),
         ("steps = 1\n", "steps = [1]\n", "[pretrain]: steps is [1], wanted one value as on the command line"),
-        ("steps = 1\n", "seed = 1\n", "[pretrain]: 'seed' is unknown"),
+        ("steps = 1\n", "seed = 1\n", "[pretrain]: 'seed' is not for here, the study decides it"),
         ("steps = 1\n", "compile = 1\n", "[pretrain]: compile is 1, wanted true or false"),
         ('name = "Two rows"', "name = 3", "name is 3, wanted a text"),
         ('name = "Two rows"', 'pretrain_seeds = "all"', "pretrain_seeds is 'all', wanted \"one\" or \"each\""),
         ('name = "Two rows"', "name = ", "not TOML"),
         ("[[grid]]", "[grid]", "no [[grid]], wanted at least one"),
+        ('name = "Two rows"', f"name = {'[' * 9999}", "not TOML"),
+        ("[stores]", '[stores]\nx = "a\\u0000b"', "[stores]: x is 'a\\x00b', wanted a path"),
+        ("temperature = 0.2", 'init = "a\\u0000b"', "[method.gradient-moco]: init is 'a\\x00b', wanted a value"),
+        ("[method.gradient-moco]", '[method."a\\u0007b"]', "[method]: a name is 'a\\x07b', wanted one that can be"),
+        ("rooms = ", '"" = ', "[stores]: a name is '', wanted one that can be"),
+        ("temperature = 0.2", 'on = [["rooms", "rooms"]]', "on has ['rooms', 'rooms'] together, wanted each"),
+        ("temperature = 0.2", "temperature = inf", ": --temperature inf, wanted more than 0"),
+        ('["50%"]', "[0.5, 1]", "[[grid]] 1: labels has 1, one frame, beside shares, wanted \"100%\" or 1.0 for all"),
+        ('["50%"]', "[7]", "[[grid]] labels: --labels 7: the train split has 6 frames"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_the_place_and_the_nearest_name(small_store, tmp_path, old, new, said):
@@ -154,6 +164,15 @@ def test_a_chain_is_pretrained_link_by_link(small_store, tmp_path):
     assert order.index(last.after.id) < order.index(last.id)
 
 
+def test_imagenets_file_is_for_the_first_link_of_a_chain_alone(small_store, tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    start = f'init = "imagenet"\nweights = "{tmp_path / "w.pth"}"\non = ["rooms", "rooms"]\ntemperature = 0.2'
+    cells = make_plan(read_study(write_study(tmp_path, small_store, ("temperature = 0.2", start)), {})).cells
+    first, second = needed_pretrainings(cells)
+    assert (first.options["init"], first.options["weights"]) == ("imagenet", tmp_path / "w.pth")
+    assert (second.options["init"], second.options["weights"]) == ("random", None)
+
+
 def test_a_grid_without_its_stores_is_left_out_aloud(small_store, tmp_path):
     make3d = GRID.replace('"M", ', "").replace('stores = ["rooms"]', 'stores = ["make3d"]')
     changes = (("[pretrain]", 'make3d = ""\n[pretrain]'), ("[[grid]]", f"{make3d}[[grid]]"))
@@ -181,7 +200,11 @@ def test_what_the_stores_cannot_give_is_found_before_anything_runs(small_store, 
             plan_of(tmp_path / "study", small_store, change)
         assert text in str(error.value)
     notes = plan_of(tmp_path / "study", small_store, ('["50%"]', '["1%", "3%", "50%"]')).notes
-    assert notes == ["rooms: 1% and 3% are the same 1 labelled frame"]
+    assert notes == [
+        "rooms: 1% of 6 frames is less than one, 1 labelled frame is taken",
+        "rooms: 3% of 6 frames is less than one, 1 labelled frame is taken",
+        "rooms: 1% and 3% are the same 1 labelled frame",
+    ]
 
 
 def test_a_batch_is_never_larger_than_the_labelled_frames(small_store, tmp_path):
@@ -234,6 +257,12 @@ def test_the_presets_are_studies(small_store, name):
     assert {name: link.options[name] for name in wanted} == wanted
 
 
+def test_a_study_file_of_an_editor_that_marks_its_encoding_is_read(small_store, tmp_path):
+    path = write_study(tmp_path, small_store)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_study(path, {}).name == "Two rows"
+
+
 def test_an_unknown_preset_is_told_with_the_nearest():
     with pytest.raises(TrainError, match="--preset: 'papr' is unknown, did you mean 'paper'"):
         read_preset("papr", {})
@@ -264,6 +293,12 @@ def test_results_come_back_as_they_were(tmp_path):
         (2, '"share"', '"shaer"', "line 2 is damaged: no 'share'"),
         (2, '"seed": 0', '"seed": true', "line 2 is damaged: seed is True"),
         (2, '"kind": "result"', '"kind": "study"', "line 2 is damaged: of kind 'study', wanted 'result'"),
+        (2, "0.5", "1e999", "line 2 is damaged: d1 is inf"),
+        (2, "0.5", "-1e200", "line 2 is damaged: d1 is -1e+200"),
+        (2, "0.5", "9" * 400, "line 2 is damaged: d1 is 999"),
+        (2, '"examples": []', '"examples": [1]', "line 2 is damaged: examples is [1]"),
+        (2, '"pretrained_on": []', '"pretrained_on": [null]', "line 2 is damaged: pretrained_on is [None]"),
+        (1, '"x"', '"a\\ud800b"', "line 1 is damaged: not JSON"),
         (1, '"cells": 1', '"cells": 1, "more": 2', "line 1 is damaged: 'more' is unknown"),
     ],
 )  # fmt: skip

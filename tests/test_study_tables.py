@@ -249,7 +249,7 @@ def test_labels_are_worth_what_the_baselines_curve_says():
         ({"table": "other"}, "wanted one of table"),
         (synthetic_grid(seeds=3), "seeds of a grid is 3, wanted a list of numbers"),
         (synthetic_grid(labels=[1]), "labels of a grid is .1., wanted a list of names"),
-        (synthetic_grid(labels=["many"]), "labels 'many': wanted a share"),
+        (synthetic_grid(labels=["many"]), "^x/results.jsonl: a grid's labels 'many': wanted a share"),
     ],
 )
 def test_a_header_of_other_grids_is_told_in_one_line(grid, told):
@@ -264,12 +264,23 @@ def test_a_header_of_other_grids_is_told_in_one_line(grid, told):
     [
         ({"seconds": {"evaluate": 1.0}}, "finetune of seconds of cell random-1%-0 is None"),
         ({"pretraining": {"run": "a", "steps": 1, "loss": None}}, "loss of pretraining of cell random-1%-0 is None"),
+        (
+            {"pretraining": {"run": "a", "steps": 1, "loss": 1.0, "seconds": 1.0, "accuracy": "high"}},
+            "accuracy of pretraining of cell random-1%-0 is 'high'",
+        ),
     ],
 )
 def test_a_result_that_lacks_something_is_told_in_one_line(changes, told):
     header, _ = synthetic_study([synthetic_grid()])
     with pytest.raises(TrainError, match=f"^x/results.jsonl: {told}$"):
         blocks_of(header, [synthetic_result("random", **changes)], "x/results.jsonl")
+
+
+def test_two_results_of_one_place_are_told_and_none_is_taken_for_it():
+    header, _ = synthetic_study([synthetic_grid()])
+    twice = [synthetic_result("random"), synthetic_result("moco"), synthetic_result("random")]
+    with pytest.raises(TrainError, match=r"^x: 2 results of random, densedepth, 1%, 0, rooms, nyu-eigen, wanted one$"):
+        blocks_of(header, twice, "x")
 
 
 def test_scores_of_two_versions_of_a_protocol_are_no_silent_mean():

@@ -30,6 +30,10 @@ def one_line(result):
         (["--device", "nonsense"], "nonsense"),
         (["--init", "nowhere"], "nowhere"),
         (["--temperature", "0"], "temperature 0"),
+        (["--lr", "-1"], "--lr -1.0, wanted a finite rate"),
+        (["--lr", "nan"], "--lr nan, wanted a finite rate"),
+        (["--lr", "inf"], "--lr inf, wanted a finite rate"),
+        (["--warmup", "2"], "--warmup 2 of 1 steps never ends"),
     ],
 )
 def test_wrong_options_of_pretraining_are_one_line(small_store, tmp_path, options, wanted):

@@ -39,6 +39,23 @@ def parse_labels(text: str) -> float | int:
     return share
 
 
+def spelled_labels(where: str, label: Any) -> str:
+    """Labels in one spelling: shares in per cent, numbers of frames as they are.
+
+    Raises
+    ------
+    TrainError
+        If they are neither.
+    """
+    if isinstance(label, bool) or not isinstance(label, str | int | float):
+        raise TrainError(f"{where}: {label!r}, wanted a share such as 0.01 or 1%, a number of frames, or all")
+    try:
+        parsed = parse_labels(str(label).replace(" ", ""))
+    except TrainError as error:
+        raise TrainError(f"{where}: {error}") from error
+    return str(parsed) if isinstance(parsed, int) else f"{100 * parsed:g}%"
+
+
 def label_subset(rows_N: npt.NDArray[np.intp], labels: float | int, seed: int) -> npt.NDArray[np.intp]:
     """The labelled rows of a share or number.
 

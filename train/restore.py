@@ -87,8 +87,10 @@ def check_start(name: str, init: str, say: Say, *, weights: Path | None = None) 
     Raises
     ------
     TrainError
-        If ``init`` names a run or a file that has another encoder, or none.
+        If ``init`` names a run or a file that has another encoder, or none; or ``weights`` are given and not meant.
     """
+    if init != "imagenet":
+        _refuse_weights(init, weights)
     if init == "random":
         return Start(False, {"init": init})
     if init == "imagenet":
@@ -159,7 +161,11 @@ def _depth_net(arguments: Mapping[str, Any]) -> DepthNet:
     )
 
 
-def _encoder_file(name: str, init: str, weights: Path | None) -> EncoderFile:
+def _refuse_weights(init: str, weights: Path | None) -> None:
     if weights is not None:
         raise TrainError(f"--weights {weights}: for --init imagenet, here the weights are those of --init {init}")
+
+
+def _encoder_file(name: str, init: str, weights: Path | None) -> EncoderFile:
+    _refuse_weights(init, weights)
     return read_encoder(Path(init), name)

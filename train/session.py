@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,10 +155,12 @@ def run_training(settings: Settings, frames: Frames, make_task: MakeTask, meta: 
 def _on_rank(
     ranks: Ranks, settings: Settings, frames: Frames, make_task: MakeTask, meta: Mapping[str, Any], say: Say
 ) -> Outcome:
-    _check_batch(settings, len(frames), ranks)
+    _check_settings(settings, len(frames), ranks)
     numbers = numerics(ranks.device, settings.precision)
     per_epoch = len(frames) // settings.batch
     steps = settings.steps or settings.epochs * per_epoch
+    if settings.warmup > steps:
+        raise TrainError(f"--warmup {settings.warmup} of {steps} steps never ends, wanted {steps} or less")
     schedule = Schedule(settings.schedule, settings.rate, steps, settings.warmup, decay_steps=30 * per_epoch)
     with contextlib.ExitStack() as open_things:
         signals = open_things.enter_context(StopSignals())
@@ -203,10 +206,12 @@ def _on_rank(
         return loop.fit(task, stream, optimizer, schedule, checkpoint)
 
 
-def _check_batch(settings: Settings, frames: int, ranks: Ranks) -> None:
+def _check_settings(settings: Settings, frames: int, ranks: Ranks) -> None:
     batch, parts = settings.batch, ranks.world * settings.accumulate
     if batch > frames:
         raise TrainError(f"batch {batch} is larger than the data, {frames} frames")
+    if not 0 <= settings.rate < math.inf:
+        raise TrainError(f"--lr {settings.rate}, wanted a finite rate of 0 or more")
     if batch % parts:
         raise TrainError(
             f"batch {batch} on {ranks.world} processes with --accumulate {settings.accumulate}, "

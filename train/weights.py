@@ -223,7 +223,10 @@ def _safetensors_reader() -> Callable[[str], State]:
 
 
 def _first_sentence(error: Exception) -> str:
-    # torch's messages go on for paragraphs about how to load the file all the same.
+    # torch's messages go on for paragraphs about how to load the file all the same, and say at their end what it was.
+    stopped_by = re.search(r"GLOBAL ([\w.]+) was not", str(error))
+    if stopped_by:
+        return f"holds a Python object, {stopped_by[1]}, which is not loaded, since that may run code"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].split(". ")[0].rstrip(".")
 

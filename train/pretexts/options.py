@@ -5,6 +5,7 @@ Loads nothing heavy: the command line and studies check values by it before they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def _one_of(names: tuple[str, ...]) -> _Rule:
 
 OPTIONS: Mapping[str, _Rule] = {
     "queue": _whole(),
-    "temperature": (lambda value: value > 0, "more than 0"),
+    "temperature": (lambda value: 0 < value < math.inf, "more than 0"),
     "momentum": _share(),
     "dim": _whole(),
     "head": _one_of(HEADS),

@@ -11,7 +11,8 @@ micro-batches a view would meet fewer negatives, another loss; ``--accumulate`` 
 Defaults: T 0.1, dimension 128, crops of 0.08 to 1, jitter of strength 0.8 (hue 0.2) for 4 of 5 views, grey for 1 in 5,
 blur for half. Departures: the run's one SGD with a cosine and weight decay 1e-4, at the rate of MoCo, where the paper
 has LARS 0.3 at 256 with 1e-6 and batches up to 8,192; the deviation of the blur goes with the picture's size. With the
-batches that fit a card at depth's picture sizes there are few negatives: give it the largest that fits.
+batches that fit a card at depth's picture sizes there are few negatives: give it the largest that fits, and try T 0.5,
+which was their best at every batch on CIFAR-10 (appendix B.9), where 0.1 gained with the batch.
 
 Legend: N pictures of this rank, B of all ranks, C dimension of the vectors, V = 2 N views, W = 2 B views.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -108,6 +109,10 @@ def blocks_of(header: Header, results: Sequence[Result], source: object) -> list
         _check_grid(grid, source)
     for result in results:
         _check_result(result, source)
+    places = Counter(map(_place, results))
+    for place, count in places.items():
+        if count > 1:
+            raise TrainError(f"{source}: {count} results of {', '.join(map(str, place))}, wanted one")
     keys = _unique((g["table"], s, p) for g in header.grids for s in g["stores"] for p in g["protocols"])
     return [_block(header, results, *key) for key in keys]
 
@@ -159,8 +164,11 @@ def _block(header: Header, results: Sequence[Result], table: str, store: str, pr
 
 
 def _holds(grid: dict[str, Any], r: Result) -> bool:
-    place = (r.row, r.network, r.labels, r.seed, r.store, r.protocol)
-    return all(value in grid[name] for name, value in zip(_LISTS, place, strict=True))
+    return all(value in grid[name] for name, value in zip(_LISTS, _place(r), strict=True))
+
+
+def _place(r: Result) -> tuple[str, str, str, int, str, str]:
+    return r.row, r.network, r.labels, r.seed, r.store, r.protocol
 
 
 def _check_grid(grid: Any, source: object) -> None:
@@ -172,6 +180,11 @@ def _check_grid(grid: Any, source: object) -> None:
         if not isinstance(values, list) or not values or not all(isinstance(value, kind) for value in values):
             wanted = "numbers" if kind is int else "names"
             raise TrainError(f"{source}: {name} of a grid is {values!r:.80}, wanted a list of {wanted}")
+    try:
+        for labels in grid["labels"]:
+            parse_labels(labels)
+    except TrainError as error:
+        raise TrainError(f"{source}: a grid's {error}") from error
 
 
 def _check_result(result: Result, source: object) -> None:
@@ -182,6 +195,9 @@ def _check_result(result: Result, source: object) -> None:
         for key in keys:
             if not isinstance(values.get(key), str if key == "run" else int | float):
                 raise TrainError(f"{source}: {key} of {name} of cell {result.cell} is {values.get(key)!r:.80}")
+    accuracy = (result.pretraining or {}).get("accuracy")
+    if not isinstance(accuracy, int | float | None):
+        raise TrainError(f"{source}: accuracy of pretraining of cell {result.cell} is {accuracy!r:.80}")
 
 
 def _value(result: Result, metric: str) -> float:

@@ -18,6 +18,7 @@ from train.study.style import CSS, html_text
 from train.study.tables import NONE, PAPER, Table, merged
 
 _WIDE, _NARROW = 720, 360
+_LONG = 34
 _READING = """
 <p>Each score is a mean over seeds. A seed decides which frames have labels, the decoder's first weights and the order
 of training; with the same seed every row has the same labelled frames, so that rows are compared pair by pair. The
@@ -140,8 +141,13 @@ def _difference_row(one: Comparison, labels: Sequence[str]) -> str:
         cells.append(f'<td class="n{kind}">{figure_text(one.differences[text], signed=True)}</td>')
     counts = sorted({difference.n for difference in one.differences.values() if difference is not None})
     pairs = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    what = html_text(f"{one.row} minus {one.other}")
-    return f'<tr><td>{what}</td>{"".join(cells)}<td class="n">{pairs}</td></tr>'
+    what = _word(f"{one.row} minus {one.other}")
+    return f'<tr>{what}{"".join(cells)}<td class="n">{pairs}</td></tr>'
+
+
+def _word(text: str) -> str:
+    """A cell of words; long ones take several lines, so that figures stay in sight."""
+    return f"<td{' class=long' if len(text) > _LONG else ''}>{html_text(text)}</td>"
 
 
 def _worths(block: Block, network: str, metric: str) -> str:
@@ -186,7 +192,7 @@ def _table(table: Table) -> str:
     rows: list[str] = []
     for heads, line in merged(table.lines):
         kinds = [*(("paper",) if line.source == PAPER else ()), *(("new",) if heads[0] and rows else ())]
-        words = "".join(f"<td>{html_text(text)}</td>" for text in (*heads, line.source))
+        words = "".join(map(_word, (*heads, line.source)))
         figures = "".join(f'<td class="n">{figure_text(figure)}</td>' for figure in line.figures)
         seeds = f'<td class="n">{line.seeds() or NONE}</td>'
         rows.append(f'<tr class="{" ".join(kinds)}">{words}{figures}{seeds}</tr>')
@@ -218,13 +224,12 @@ def _costs(results: Sequence[Result]) -> str:
             readable_time(told["seconds"]),
         )
         rows.append(
-            f"<tr>{''.join(f'<td>{html_text(text)}</td>' for text in words)}"
-            f"{''.join(f'<td class=n>{html_text(text)}</td>' for text in numbers)}</tr>"
+            f"<tr>{''.join(map(_word, words))}{''.join(f'<td class=n>{html_text(text)}</td>' for text in numbers)}</tr>"
         )
     spent = [
         ("pre-training", sum((r.pretraining or {})["seconds"] for r in runs.values())),
         ("fine-tuning", sum(r.seconds["finetune"] for r in cells.values())),
-        ("evaluation", sum(r.seconds["evaluate"] for r in results)),
+        ("evaluation", sum({(r.cell, r.protocol): r.seconds["evaluate"] for r in results}.values())),
     ]
     total = ", ".join(f"{what} {readable_time(seconds)}" for what, seconds in spent)
     heads = "".join(f'<th scope="col">{text}</th>' for text in ("row", "encoder", "pre-trained on"))

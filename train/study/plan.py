@@ -67,7 +67,8 @@ def make_plan(study: Study, machine: Mapping[str, Any] | None = None) -> Plan:
     for grid in grids:
         for cell in planner.cells_of(grid):
             cells[cell.id] = _joined(cells[cell.id], cell) if cell.id in cells else cell
-    return Plan(study, stores, grids, list(cells.values()), notes + _same_frames(list(cells.values())))
+    notes += _too_few(stores, list(cells.values())) + _same_frames(list(cells.values()))
+    return Plan(study, stores, grids, list(cells.values()), notes)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ class _Planner:
         for decided in ("init", "network", "encoder", "labels", "label_seed", "seed"):
             options.pop(decided)
         share = parse_labels(labels)
-        frames = self._labelled_frames(opened, share, options["size_WH"])
+        try:
+            frames = self._labelled_frames(opened, share, options["size_WH"])
+        except TrainError as error:
+            raise TrainError(f"{study.source}: [[grid]] {grid.table}: {error}") from error
         options["batch"] = min(options["batch"] or FINETUNE_BATCH, frames)
         pretraining = None if row.method in STARTS else self._pretrained(row, encoder, seed, store)
         start = pretraining.id if pretraining else _with_content(row.method, options)
@@ -140,7 +144,7 @@ class _Planner:
         for names in chain:
             given = {**study.pretrain, **row.options, **self.machine}
             if link is not None:
-                given.pop("init", None)
+                given = {key: value for key, value in given.items() if key not in ("init", "weights")}
             options = _resolved(row.method, encoder, parse_options("pretrain", given, name), name)
             done = (*done, "+".join(names))
             link = self._link(row.method, encoder, seed if study.pretrain_seeds == "each" else 0, names, done, options,
@@ -215,6 +219,17 @@ def _used_stores(study: Study, grid: Grid) -> list[str]:
 
 def _missing(study: Study, grid: Grid) -> list[str]:
     return [name for name in dict.fromkeys(_used_stores(study, grid)) if study.stores[name] is None]
+
+
+def _too_few(stores: Mapping[str, Store], cells: Sequence[Cell]) -> list[str]:
+    """A note for every share that is less than one frame of its store, where one is taken all the same."""
+    known = dict.fromkeys((cell.store, cell.labels, cell.share) for cell in cells if cell.share is not None)
+    notes = []
+    for name, labels, share in known:
+        frames = len(rows_of(stores[name], ("train",)))
+        if share * frames < 0.5:
+            notes.append(f"{name}: {labels} of {frames} frames is less than one, 1 labelled frame is taken")
+    return notes
 
 
 def _same_frames(cells: Sequence[Cell]) -> list[str]:

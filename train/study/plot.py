@@ -20,6 +20,7 @@ from train.study.style import SERIES_COLOURS, svg_style
 _FONT, _LINE_H = 13, 17
 _TOP, _BOTTOM, _LEFT = 34, 52, 46
 _WIDE_LETTER = 0.65  # of a font's size: letters of a bold sans-serif, some are wider than others
+_NAMES_SHARE = 0.42  # of the width, at most: the curves need theirs
 _MARKER = 4.5
 _CENTRED = 'text-anchor="middle"'
 
@@ -33,7 +34,7 @@ class Series:
     name
         What stands at its end.
     colour
-        Its number; see `colours_of`.
+        Number of its colour and marker; see `colours_of`.
     points
         Labels (above 0) and the mean over seeds, from few labels to many.
     printed
@@ -44,6 +45,11 @@ class Series:
     colour: int
     points: Sequence[tuple[float, Estimate]]
     printed: Sequence[tuple[float, float]] = ()
+
+    @property
+    def shade(self) -> int:
+        """Place of its colour among `SERIES_COLOURS`, of which the first is the baseline's alone."""
+        return 1 + (self.colour - 1) % (len(SERIES_COLOURS) - 1) if self.colour else 0
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,14 @@ class _Frame:
 
 
 def colours_of(rows: Sequence[str], baseline: str | None, first: str | None) -> dict[str, int]:
-    """A colour for every row, the same in all plots of a study: neutral for the baseline, the strongest for ``first``.
+    """A number for every row, the same in all plots of a study: 0 for the baseline, which is neutral, 1 for ``first``.
 
-    With more rows than colours, colours come again; markers do so at another step.
+    It decides colour and marker. With more rows than colours, colours come again, with other markers.
     """
     others = [row for row in rows if row not in (baseline, first)]
     order = [*((first,) if first in rows and first != baseline else ()), *others]
-    colours = {row: 1 + place % (len(SERIES_COLOURS) - 1) for place, row in enumerate(order)}
-    return {**colours, baseline: 0} if baseline in rows and baseline is not None else colours
+    numbers = {row: place for place, row in enumerate(order, start=1)}
+    return {**numbers, baseline: 0} if baseline in rows and baseline is not None else numbers
 
 
 def curve_svg(
@@ -106,7 +112,8 @@ def curve_svg(
     """
     height = round(min(440, 250 + width / 4))
     names = [one.name for one in series] + (["paper"] if any(one.printed for one in series) else [])
-    right = 30 + max((_text_width(name) for name in names), default=0)
+    room = _NAMES_SHARE * width - 30
+    right = 30 + max((_text_width(_shortened(name, room)) for name in names), default=0)
     frame = _Frame(width - _LEFT - right, height - _TOP - _BOTTOM, _x_range(series, ticks), _y_range(series))
     parts = [
         f'<rect class="gf-ground" width="{width}" height="{height}"/>',
@@ -117,7 +124,7 @@ def curve_svg(
         *(part for one in series for part in _band(frame, one)),
         *(part for one in series for part in _printed(frame, one)),
         *(part for one in series for part in _line(frame, one)),
-        *_names(frame, series),
+        *_names(frame, series, room),
         "</g>",
     ]
     return (
@@ -149,33 +156,31 @@ def _band(frame: _Frame, one: Series) -> Iterable[str]:
     if len(known) > 1:
         upper = [f"{x:.1f} {frame.y(high):.1f}" for x, _, high in known]
         lower = [f"{x:.1f} {frame.y(low):.1f}" for x, low, _ in reversed(known)]
-        yield f'<path class="gf-band gf-f{one.colour}" d="M{"L".join((*upper, *lower))}Z"/>'
+        yield f'<path class="gf-band gf-f{one.shade}" d="M{"L".join((*upper, *lower))}Z"/>'
     for x, low, high in known:
-        yield f'<path class="gf-s{one.colour}" opacity=".55" d="M{x:.1f} {frame.y(low):.1f}V{frame.y(high):.1f}"/>'
+        yield f'<path class="gf-s{one.shade}" opacity=".55" d="M{x:.1f} {frame.y(low):.1f}V{frame.y(high):.1f}"/>'
 
 
 def _printed(frame: _Frame, one: Series) -> Iterable[str]:
     if one.printed:
         path = "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in one.printed)
-        yield f'<path class="gf-printed gf-s{one.colour}" d="M{path}"/>'
+        yield f'<path class="gf-printed gf-s{one.shade}" d="M{path}"/>'
 
 
 def _line(frame: _Frame, one: Series) -> Iterable[str]:
     places = [(frame.x(x), frame.y(estimate.mean)) for x, estimate in one.points]
     if len(places) > 1:
-        yield f'<path class="gf-line gf-s{one.colour}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
+        yield f'<path class="gf-line gf-s{one.shade}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
     for (x, y), (amount, estimate) in zip(places, one.points, strict=True):
         interval = "" if estimate.half is None else f" ± {number_text(estimate.half)}"
         told = escape(f"{one.name} at {amount:.4g}: {number_text(estimate.mean)}{interval}")
-        yield f'<path class="gf-mark gf-f{one.colour}" d="{_marker(x, y, one.colour)}"><title>{told}</title></path>'
+        yield f'<path class="gf-mark gf-f{one.shade}" d="{_marker(x, y, one.colour)}"><title>{told}</title></path>'
 
 
-def _names(frame: _Frame, series: Sequence[Series]) -> Iterable[str]:
+def _names(frame: _Frame, series: Sequence[Series], room: float) -> Iterable[str]:
     """Names at the right, at the height of their lines' ends as far as they do not run into each other."""
-    ends = [
-        (one.points[-1][0], one.points[-1][1].mean, one.name, one.colour, "gf-name") for one in series if one.points
-    ]
-    ends += [(*one.printed[-1], "paper", one.colour, "gf-paper") for one in series if one.printed]
+    ends = [(one.points[-1][0], one.points[-1][1].mean, one.name, one.shade, "gf-name") for one in series if one.points]
+    ends += [(*one.printed[-1], "paper", one.shade, "gf-paper") for one in series if one.printed]
     wanted = [frame.y(value) for _, value, *_ in ends]
     name_x = frame.width + 20
     for y, (amount, value, name, colour, kind) in zip(_apart(wanted, frame.height), ends, strict=True):
@@ -184,7 +189,10 @@ def _names(frame: _Frame, series: Sequence[Series]) -> Iterable[str]:
             leader = f"M{x:.1f} {end_y:.1f}L{name_x - 4:.1f} {y:.1f}"
             yield f'<path class="gf-s{colour}" opacity=".5" fill="none" d="{leader}"/>'
         style = ' font-weight="600"' if kind == "gf-name" else ' font-style="italic"'
-        yield f'<text class="{kind} gf-f{colour}"{style} x="{name_x:.1f}" y="{y + 4:.1f}">{escape(name)}</text>'
+        shown = _shortened(name, room)
+        whole = f"<title>{escape(name)}</title>" if shown != name else ""
+        place = f'x="{name_x:.1f}" y="{y + 4:.1f}"'
+        yield f'<text class="{kind} gf-f{colour}"{style} {place}>{escape(shown)}{whole}</text>'
 
 
 def _apart(wanted: Sequence[float], height: float) -> list[float]:
@@ -242,6 +250,14 @@ def _round_values(low: float, high: float) -> list[float]:
 
 def _tick_text(value: float) -> str:
     return f"{value:.4g}" if abs(value) >= 1 else f"{value:.4g}".replace("0.", ".", 1)
+
+
+def _shortened(name: str, room: float) -> str:
+    """A name with both ends and an ellipsis in place of what there is no room for."""
+    letters = int(room / (_FONT * _WIDE_LETTER))
+    if len(name) <= letters:
+        return name
+    return f"{name[: letters - letters // 2 - 1].rstrip()}…{name[-(letters // 2) :].lstrip()}"
 
 
 def _text_width(text: str) -> float:

@@ -19,6 +19,8 @@ from train.study import TABLES
 __all__ = ["FORMAT", "TABLES", "Header", "Result", "read_line", "read_results", "write_results"]
 FORMAT = "gfield study 1"
 _NUMBER = (int, float)
+# More than any score, and its square is still a number; JSON has others, such as 1e999.
+_LARGEST = 1e100
 T = TypeVar("T", "Header", "Result")
 
 
@@ -159,6 +161,7 @@ def read_line(path: Path, number: int, line: bytes, kind: str, wanted: type[T]) 
     where = f"{path}: line {number}"
     try:
         content = json.loads(line, parse_constant=_refuse)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text that can be written
     except (ValueError, RecursionError) as error:
         raise TrainError(f"{where} is damaged: not JSON") from error
     if not isinstance(content, dict):
@@ -178,8 +181,11 @@ def read_line(path: Path, number: int, line: bytes, kind: str, wanted: type[T]) 
         if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
             raise TrainError(f"{where} is damaged: {name} is {values[name]!r}")
     for name, value in values.get("metrics", {}).items():
-        if isinstance(value, bool) or not isinstance(value, _NUMBER):
-            raise TrainError(f"{where} is damaged: {name} is {value!r}")
+        if isinstance(value, bool) or not isinstance(value, _NUMBER) or not abs(value) <= _LARGEST:
+            raise TrainError(f"{where} is damaged: {name} is {value!r:.80}")
+    for name in ("pretrained_on", "examples"):
+        if not all(isinstance(text, str) for text in values.get(name, [])):
+            raise TrainError(f"{where} is damaged: {name} is {values[name]!r:.80}")
     return wanted(**values)
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from train.errors import TrainError
-from train.labels import parse_labels
+from train.labels import spelled_labels
 from train.protocols import PROTOCOLS
 from train.study import TABLES
-from train.study.options import check_key, choices, option_keys, parse_options
+from train.study.options import DECIDED, check_key, choices, option_keys, parse_options
 
 # The starts that need no pre-training; all others are methods of `train pretrain`.
 STARTS = ("random", "imagenet")
@@ -139,8 +139,8 @@ def read_study(path: Path, stores: Mapping[str, Path]) -> Study:
 def parse_study(source: str, text: bytes, folder: Path, stores: Mapping[str, Path]) -> Study:
     """A study from the bytes of its file; see `read_study`. ``folder`` is where its relative paths begin."""
     try:
-        content = tomllib.loads(text.decode())
-    except ValueError as error:
+        content = tomllib.loads(text.decode("utf-8-sig"))  # as some editors save it
+    except (ValueError, RecursionError) as error:
         raise TrainError(f"{source}: not TOML: {error}") from error
     for key in content:
         check_key(source, key, _TOP)
@@ -174,15 +174,20 @@ def _stores(source: str, table: Mapping[str, Any], folder: Path, given: Mapping[
     for name in given:
         check_key(f"--store {name}={given[name]}: [stores] of {source}", name, list(table))
     for name, path in table.items():
-        if not isinstance(path, str):
+        _check_name(f"{source}: [stores]", name)
+        if not isinstance(path, str) or "\0" in path:
             raise TrainError(f'{source}: [stores]: {name} is {path!r}, wanted a path, or "" where --store gives it')
     return {name: given.get(name) or (folder / path if path else None) for name, path in table.items()}
 
 
 def _options(where: str, table: Mapping[str, Any], command: str, folder: Path) -> dict[str, Any]:
     """Options as they will be parsed, paths made whole; parsed once here, so that mistakes are found."""
-    for key in table:
+    for key, value in table.items():
+        if key in DECIDED[command]:
+            raise TrainError(f"{where}: {key!r} is not for here, the study decides it")
         check_key(where, key, option_keys(command))
+        if "\0" in str(value):
+            raise TrainError(f"{where}: {key} is {value!r}, wanted a value without NUL")
     whole = {key: _whole(key, value, folder) for key, value in table.items()}
     parse_options(command, whole, where)
     return whole
@@ -208,8 +213,7 @@ def _network(source: str, name: str, settings: Mapping[str, Any], folder: Path) 
 def _row(source: str, name: str, settings: Mapping[str, Any], folder: Path, stores: Sequence[str]) -> Row:
     methods = [*STARTS, *choices("pretrain", "method")]
     where = f"{source}: [method.{name}]" if name.isidentifier() or "-" in name else f'{source}: [method."{name}"]'
-    if not name.strip():
-        raise TrainError(f'{source}: [method.""], wanted a name')
+    _check_name(f"{source}: [method]", name)
     method = settings.get("method", name)
     if "method" not in settings and name not in methods:
         raise TrainError(f'{where}: no method, wanted for example method = "gradient-moco"')
@@ -222,6 +226,12 @@ def _row(source: str, name: str, settings: Mapping[str, Any], folder: Path, stor
     return Row(name, method, _chain(where, settings.get("on"), stores), _options(where, options, "pretrain", folder))
 
 
+def _check_name(where: str, name: str) -> None:
+    """Refuse names that a table cannot show."""
+    if not name.strip() or not name.isprintable():
+        raise TrainError(f"{where}: a name is {name!r}, wanted one that can be read")
+
+
 def _chain(where: str, on: Any, stores: Sequence[str]) -> Chain | None:
     if on is None:
         return None
@@ -230,6 +240,9 @@ def _chain(where: str, on: Any, stores: Sequence[str]) -> Chain | None:
         raise TrainError(f'{where}: on is {on!r}, wanted names of stores, such as ["nyu"] or ["nyu", "make3d"]')
     for name in (name for link in links for name in link):
         check_key(f"{where}: on", name, stores)
+    for link in links:
+        if len(set(link)) < len(link):
+            raise TrainError(f"{where}: on has {link!r} together, wanted each store once")
     return tuple(tuple(link) for link in links)
 
 
@@ -252,28 +265,13 @@ def _grid(where: str, grid: Mapping[str, Any], rows: Sequence[str], stores: Sequ
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise TrainError(f"{where}: seeds has {seed!r}, wanted whole numbers from 0 on")
     labels = [spelled_labels(f"{where}: labels", label) for label in lists["labels"]]
+    if "1" in labels and any(label.endswith("%") for label in labels):
+        raise TrainError(f'{where}: labels has 1, one frame, beside shares, wanted "100%" or 1.0 for all frames')
     for key, values in {**lists, "labels": labels}.items():
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise TrainError(f"{where}: {key} has {twice[0]!r} twice, wanted each once")
     return Grid(grid["table"], **{**lists, "labels": labels})
-
-
-def spelled_labels(where: str, label: Any) -> str:
-    """Labels in one spelling: shares in per cent, numbers of frames as they are.
-
-    Raises
-    ------
-    TrainError
-        If they are neither.
-    """
-    if isinstance(label, bool) or not isinstance(label, str | int | float):
-        raise TrainError(f"{where}: {label!r}, wanted a share such as 0.01 or 1%, a number of frames, or all")
-    try:
-        parsed = parse_labels(str(label).replace(" ", ""))
-    except TrainError as error:
-        raise TrainError(f"{where}: {error}") from error
-    return str(parsed) if isinstance(parsed, int) else f"{100 * parsed:g}%"
 
 
 def _table(source: str, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

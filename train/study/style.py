@@ -62,6 +62,7 @@ tbody{border-bottom:1px solid var(--rule)}
 th:first-child,td:first-child{padding-left:0}
 thead th{color:var(--faint);font-weight:600;border-bottom:2px solid var(--rule)}
 td.n,th.n{text-align:right}
+td.long{white-space:normal;min-width:11rem}
 tr.new td{border-top:2px solid var(--rule)}
 tr.paper td{color:var(--faint);font-style:italic;border-top:0;padding-top:0}
 td.better{color:var(--good);font-weight:600}
@@ -71,6 +72,7 @@ svg.gf-curve{display:block;max-width:100%;height:auto}
 .narrow{display:none}
 .examples{--tile:clamp(7.5rem,15.5vw,10.5rem)}
 .examples td,.examples th{padding:.2rem;border:0;text-align:center;font-weight:600}
+.examples th{white-space:normal;vertical-align:bottom}
 .examples thead th,.examples tbody{border:0}
 .examples img{display:block;height:auto;max-width:none;border-radius:2px}
 dt{font-weight:600;margin-top:.6rem}
