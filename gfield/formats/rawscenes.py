@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gfield.formats.folders import walk_once
 from gfield.formats.netpbm import HEADER_MOST, pgm_bytes, ppm_bytes
 from gfield.frame import InputError, LeftOut
 
@@ -81,18 +82,11 @@ def find_scenes(root: Path) -> list[Scene]:
         A folder cannot be listed.
     """
     scenes: list[Scene] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    for below, files in walk_once(root):
         if any(_is_frame(file) for file in files):
-            below = Path(folder).relative_to(root).as_posix()
-            at_root = below == "."
-            scenes.append(Scene(Path(os.path.abspath(root)).name, "") if at_root else Scene(below, below))
+            name = below.as_posix()
+            at_root = below == Path()
+            scenes.append(Scene(Path(os.path.abspath(root)).name, "") if at_root else Scene(name, name))
     return sorted(scenes, key=lambda scene: (_natural(scene.name), scene.name))
 
 
@@ -176,7 +170,3 @@ def _fault(entry: os.DirEntry[str]) -> str:
 def _natural(name: str) -> list[tuple[int, str]]:
     """A sorting key by which kitchen_2 comes before kitchen_10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(f"{error.filename}: {error.strerror}") from error

@@ -19,6 +19,7 @@ from typing import Literal, overload
 
 import numpy as np
 
+from gfield.formats.folders import walk_once
 from gfield.formats.picture import SUFFIXES, picture_size, read_picture
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
 from gfield.listing import first_of
@@ -188,16 +189,8 @@ def _find(root: Path) -> tuple[tuple[str, ...], list[LeftOut]]:
     names: list[str] = []
     odd: list[str] = []
     others: Counter[str] = Counter()
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        below = Path(folder).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"
+    for below, files in walk_once(root):
+        prefix = "" if below == Path() else f"{below.as_posix()}/"
         for file in files:
             suffix = os.path.splitext(file)[1].lower()
             if file.startswith("."):
@@ -232,10 +225,6 @@ def _usable(root: Path, names: Sequence[str], *, must_open: bool) -> tuple[tuple
         else:
             usable.append(name)
     return tuple(usable), left_out
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(f"{error.filename}: {error.strerror}") from error
 
 
 def _files(count: int) -> str:

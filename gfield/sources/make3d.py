@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gfield.formats.folders import walk_once
 from gfield.formats.jpeg import check_jpeg, read_jpeg
 from gfield.formats.matv5 import read_numeric
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
@@ -187,25 +188,13 @@ def _find(root: Path) -> tuple[list[_File], list[_File]]:
     """All image and depth files below ``root``, through links to folders too, each folder once."""
     images: list[_File] = []
     depths: list[_File] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        below = Path(folder).relative_to(root)
+    for below, files in walk_once(root):
         split = _split(below, root)
         for file in files:
             for pattern, found in ((_IMAGE, images), (_DEPTH, depths)):
                 if match := pattern.fullmatch(file):
                     found.append(_File(split, match[1], below / file))
     return sorted(images), sorted(depths)
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(f"{error.filename}: {error.strerror}") from error
 
 
 def _split(below: Path, root: Path) -> str:
