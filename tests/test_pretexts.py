@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from pathlib import Path
@@ -48,7 +49,7 @@ def made(method, count, size_HW, given):
     region = Region(0, size_HW[0], 0, size_HW[1])
     run = Settings(Path("unused"), batch=count, epochs=1, rate=0.1)
     sight = Sight(region=region, size_HW=size_HW, seed=0, batch=count, ranks=ALONE, options=resolved)
-    encoder = lambda: make_encoder("resnet18", 0)  # noqa: E731
+    encoder = functools.partial(make_encoder, "resnet18", 0)
     return method_named(method).make(
         Setup(encoder, encoder, resolved, sight, 20, run, ALONE, numerics(CPU), lambda text: None)
     )

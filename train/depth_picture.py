@@ -35,16 +35,31 @@ def depth_picture(depth_HW: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     ndarray
         (H, W + a legend's, 3) uint8 RGB.
     """
-    valid_HW = np.isfinite(depth_HW) & (depth_HW > 0)
-    picture_HWC = np.full((*depth_HW.shape, 3), _NO_DEPTH, np.uint8)
-    if not valid_HW.any():
-        return picture_HWC
-    metres = depth_HW[valid_HW]
-    near, far = (float(value) for value in np.percentile(metres, (0.5, 99.5)))
+    ends_m = depth_ends(depth_HW)
+    picture_HWC = coloured_depth(depth_HW, ends_m or (1.0, 10.0))
+    return picture_HWC if ends_m is None else np.hstack((picture_HWC, _legend(len(depth_HW), *ends_m)))
+
+
+def depth_ends(depths: npt.NDArray[np.float32]) -> tuple[float, float] | None:
+    """Near and far end of a scale for depths, in metres: their 0.5th and 99.5th percentile; None where there is none."""
+    metres = depths[_is_depth(depths)]
+    if not metres.size:
+        return None
+    near, far = (float(end) for end in np.percentile(metres, (0.5, 99.5)))
     # A wall at one depth still needs a scale with two ends.
-    far = max(far, near * 1.05)
-    picture_HWC[valid_HW] = _colours(metres, near, far)
-    return np.hstack((picture_HWC, _legend(len(depth_HW), near, far)))
+    return near, max(far, near * 1.05)
+
+
+def coloured_depth(depth_HW: npt.NDArray[np.float32], ends_m: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Depth in the colours of a given scale: (H, W, 3) uint8 RGB, grey where there is none."""
+    picture_HWC = np.full((*depth_HW.shape, 3), _NO_DEPTH, np.uint8)
+    valid_HW = _is_depth(depth_HW)
+    picture_HWC[valid_HW] = _colours(depth_HW[valid_HW], *ends_m)
+    return picture_HWC
+
+
+def _is_depth(depths: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    return np.isfinite(depths) & (depths > 0)
 
 
 def _colours(metres: npt.NDArray[np.float32], near: float, far: float) -> _Picture:

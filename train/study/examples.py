@@ -19,6 +19,7 @@ import torch
 
 from gfield import Store
 from train.depth import PredictsDepth
+from train.depth_picture import coloured_depth, depth_ends
 from train.errors import TrainError
 from train.files import write_atomically
 from train.frames import level_of
@@ -30,11 +31,7 @@ SCALE_W = 68
 
 _Picture = npt.NDArray[np.uint8]
 _Depth = npt.NDArray[np.float32]
-_NO_DEPTH, _GROUND, _INK = 96, 255, 32
-# Viridis from its bright end, as in `train.depth_picture`: near is bright.
-_COLOURS_256x3: _Picture = np.ascontiguousarray(
-    cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1], np.uint8
-)
+_GROUND, _INK = 255, 32
 
 
 class Tiles(NamedTuple):
@@ -91,7 +88,7 @@ def write_examples(
     rgb_NhwC = np.ascontiguousarray(store.read(f"{level}/rgb", rows), np.uint8)
     truth_Nhw = np.ascontiguousarray(store.read(f"{level}/depth", rows), np.float32)
     predicted_Nhw = [_predicted(net, rgb_hwC, device) for rgb_hwC in rgb_NhwC]
-    ends_m = _ends(truth_Nhw)
+    ends_m = depth_ends(truth_Nhw) or (1.0, 10.0)
     paths = [folder / f"{number}.png" for number in range(len(rows))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,14 +141,6 @@ def _predicted(net: PredictsDepth, rgb_hwC: _Picture, device: torch.device | str
     return depth_hw
 
 
-def _ends(depths: _Depth) -> tuple[float, float]:
-    """Near and far end of the scale, in metres."""
-    metres = depths[_is_depth(depths)]
-    near, far = (float(end) for end in np.percentile(metres, (0.5, 99.5))) if metres.size else (1.0, 10.0)
-    # A wall at one depth still needs a scale with two ends.
-    return near, max(far, near * 1.05)
-
-
 def _strip(rgb_hwC: _Picture, truth_hw: _Depth, predicted_hw: _Depth, ends_m: tuple[float, float]) -> _Picture:
     height, width = rgb_hwC.shape[:2]
     factor = min(TILE_WH[0] / width, TILE_WH[1] / height)
@@ -161,17 +150,8 @@ def _strip(rgb_hwC: _Picture, truth_hw: _Depth, predicted_hw: _Depth, ends_m: tu
     # Protocols enlarge predictions bilinearly too; of the truth, no depth is shown that the sensor did not give.
     truth_HW = cv2.resize(truth_hw, tile_WH, interpolation=cv2.INTER_NEAREST)
     predicted_HW = cv2.resize(predicted_hw, tile_WH, interpolation=cv2.INTER_LINEAR)
-    tiles = [_coloured(np.asarray(depth_HW, np.float32), ends_m) for depth_HW in (truth_HW, predicted_HW)]
+    tiles = [coloured_depth(np.asarray(depth_HW, np.float32), ends_m) for depth_HW in (truth_HW, predicted_HW)]
     return np.hstack((np.asarray(rgb_HWC, np.uint8), *tiles, _scale(tile_WH[1], ends_m)))
-
-
-def _coloured(depth_HW: _Depth, ends_m: tuple[float, float]) -> _Picture:
-    picture_HWC = np.full((*depth_HW.shape, 3), _NO_DEPTH, np.uint8)
-    valid_HW = _is_depth(depth_HW)
-    near, far = ends_m
-    place = np.log(depth_HW[valid_HW] / near) / math.log(far / near)
-    picture_HWC[valid_HW] = _COLOURS_256x3[np.rint(place.clip(0, 1) * 255).astype(np.intp)]
-    return picture_HWC
 
 
 def _scale(height: int, ends_m: tuple[float, float]) -> _Picture:
@@ -179,12 +159,8 @@ def _scale(height: int, ends_m: tuple[float, float]) -> _Picture:
     near, far = ends_m
     scale_HWC = np.full((height, SCALE_W, 3), _GROUND, np.uint8)
     from_far_H = np.geomspace(far, near, height, dtype=np.float32)
-    scale_HWC[:, 6:18] = _coloured(np.repeat(from_far_H[:, None], 12, axis=1), ends_m)
+    scale_HWC[:, 6:18] = coloured_depth(np.repeat(from_far_H[:, None], 12, axis=1), ends_m)
     for y, metres in ((11, far), (height // 2 + 4, math.sqrt(near * far)), (height - 3, near)):
         text = f"{metres:.1f} m" if metres < 100 else f"{metres:.0f} m"
         cv2.putText(scale_HWC, text, (22, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (_INK,) * 3, 1, cv2.LINE_AA)
     return scale_HWC
-
-
-def _is_depth(depths: _Depth) -> npt.NDArray[np.bool_]:
-    return np.isfinite(depths) & (depths > 0)

@@ -87,8 +87,9 @@ class Costs:
     def _begun(self, piece: Cell | Pretraining) -> bool:
         if self._folder is None:
             return False
-        run = self._folder.cell_run if isinstance(piece, Cell) else self._folder.pretraining_run
-        return (run(piece) / "meta.json").exists()  # type: ignore[arg-type]
+        folder = self._folder
+        run = folder.cell_run(piece) if isinstance(piece, Cell) else folder.pretraining_run(piece)
+        return (run / "meta.json").exists()
 
 
 def _kind(piece: Cell | Pretraining) -> Kind:
