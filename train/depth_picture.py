@@ -41,7 +41,7 @@ def depth_picture(depth_HW: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def depth_ends(depths: npt.NDArray[np.float32]) -> tuple[float, float] | None:
-    """Near and far end of a scale for depths, in metres: their 0.5th and 99.5th percentile; None where there is none."""
+    """The ends of a scale in metres, the 0.5th and the 99.5th percentile of these depths; None where there is none."""
     metres = depths[_is_depth(depths)]
     if not metres.size:
         return None
