@@ -112,10 +112,11 @@ def preview(store: Path, out: Path | None, level: str | None, frames: int, rows:
 @gfield.command(short_help="Render a small synthetic data set into FOLDER.")
 @click.argument("folder", type=path_type)
 @click.option("--rooms", type=click.IntRange(2), default=48, show_default=True, help="Indoor frames.")
+@click.option("--views", type=click.IntRange(1), help="Of each room.  [1 to 3]", metavar="N")
 @click.option("--outdoor", type=click.IntRange(2), default=6, show_default=True, help="Outdoor pairs.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other rooms.")
 @click.option("--overwrite", is_flag=True, help="Replace a sample that is there.")
-def sample(folder: Path, rooms: int, outdoor: int, seed: int, overwrite: bool) -> None:
+def sample(folder: Path, rooms: int, views: int | None, outdoor: int, seed: int, overwrite: bool) -> None:
     """Render a small synthetic NYU Depth v2 and Make3D into FOLDER, in the formats of the real ones."""
     from gfield.console import progress
     from gfield.sample import write_sample
@@ -125,6 +126,7 @@ def sample(folder: Path, rooms: int, outdoor: int, seed: int, overwrite: bool) -
         paths = write_sample(
             folder,
             rooms=rooms,
+            views=views,
             outdoor=outdoor,
             seed=seed,
             overwrite=overwrite,

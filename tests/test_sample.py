@@ -232,6 +232,19 @@ def test_splits_are_disjoint_in_scenes_and_about_55_percent(rooms, seed):
         assert len(train) / rooms == pytest.approx(795 / 1449, abs=2 / rooms)
 
 
+@given(rooms=st.integers(2, 300), views=st.integers(1, 40), seed=st.integers(0, 50))
+def test_a_walk_has_as_many_views_of_each_room_as_asked_for(rooms, views, seed):
+    shots, train, test = plan_rooms(rooms, seed, views)
+    scenes = [shot.seed for shot in shots]
+    assert len(set(shots)) == rooms
+    sizes = [scenes.count(scene) for scene in dict.fromkeys(scenes)]
+    assert len(sizes) >= 2
+    assert set(sizes[:-1]) == {min(views, rooms - 1)}
+    assert 1 <= sizes[-1] <= views
+    assert scenes == sorted(scenes)
+    assert not {scenes[number - 1] for number in train} & {scenes[number - 1] for number in test}
+
+
 @given(outdoor=st.integers(2, 200), seed=st.integers(0, 50))
 def test_outdoor_names_are_those_of_make3d(outdoor, seed):
     pairs = plan_pairs(outdoor, seed)

@@ -62,6 +62,7 @@ def write_sample(
     directory: Path,
     *,
     rooms: int = 48,
+    views: int | None = None,
     outdoor: int = 6,
     seed: int = 0,
     threads: int | None = None,
@@ -75,8 +76,10 @@ def write_sample(
     directory
         Folder for ``nyu/`` and ``make3d/``; made if missing.
     rooms
-        Indoor frames, 2 or more: one to three views of each room. About 55 % are for training; no room is in
-        both splits.
+        Indoor frames, 2 or more. About 55 % are for training; no room is in both splits.
+    views
+        Of each room, 1 to 1000, as in a walk through it; one to three by default, as in NYU's labelled set.
+        The last room may have fewer, and where ``rooms`` is too small for two of them the first has.
     outdoor
         Outdoor pairs, 2 or more, a third of them for testing. One more picture has no depth, as happens.
     seed
@@ -96,6 +99,8 @@ def write_sample(
         A number is out of range.
     """
     _check_range("rooms", rooms, 2, _SEED_STRIDE)
+    if views is not None:
+        _check_range("views", views, 1, 1000)
     _check_range("outdoor", outdoor, 2, 1000)
     _check_range("seed", seed, 0, 2**31)
     threads = (os.cpu_count() or 1) if threads is None else threads
@@ -109,7 +114,7 @@ def write_sample(
     cv_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the threads here share the cores; OpenCV's own would only get in their way
     try:
-        _write_nyu(scratch, rooms, seed, threads, report)
+        _write_nyu(scratch, plan_rooms(rooms, seed, views), threads, report)
         _write_make3d(scratch / _MAKE3D, outdoor, seed, threads, lambda number: report(rooms + number))
         _publish(scratch, directory)
     finally:
@@ -118,13 +123,18 @@ def write_sample(
     return SamplePaths(directory / _MAT, directory / _SPLITS, directory / _MAKE3D)
 
 
-def plan_rooms(rooms: int, seed: int) -> tuple[list[Shot], list[int], list[int]]:
-    """The indoor frames of a sample, and the 1-based frame numbers of its train and test splits."""
+class RoomPlan(NamedTuple):
+    """The indoor frames of a sample, and the 1-based frame numbers of its two splits."""
+
+    shots: list[Shot]
+    train: list[int]
+    test: list[int]
+
+
+def plan_rooms(rooms: int, seed: int, views: int | None = None) -> RoomPlan:
+    """Plan ``rooms`` indoor frames, ``views`` of each room or one to three of them."""
     rng = np.random.default_rng((5, seed))
-    sizes = [1, 1]  # two rooms at least, for two splits
-    while sum(sizes) < rooms:
-        sizes.append(min(int(rng.integers(1, 4)), rooms - sum(sizes)))
-    rng.shuffle(sizes)
+    sizes = _views_of_rooms(rooms, views, rng)
     shots = [Shot(seed * _SEED_STRIDE + room, view) for room, size in enumerate(sizes) for view in range(size)]
     wanted = round(_TRAIN_SHARE * rooms)
     train_rooms: set[int] = set()
@@ -136,7 +146,20 @@ def plan_rooms(rooms: int, seed: int) -> tuple[list[Shot], list[int], list[int]]
     numbers = range(1, rooms + 1)
     train = [number for number, shot in zip(numbers, shots, strict=True) if shot.seed in train_rooms]
     test = [number for number, shot in zip(numbers, shots, strict=True) if shot.seed not in train_rooms]
-    return shots, train, test
+    return RoomPlan(shots, train, test)
+
+
+def _views_of_rooms(frames: int, views: int | None, rng: np.random.Generator) -> list[int]:
+    """How many views each room has; ``frames`` in all, of two rooms at least, for two splits."""
+    if views is not None:
+        views = min(views, frames - 1)
+        rest = frames % views
+        return [views] * (frames // views) + [rest] * (rest > 0)
+    sizes = [1, 1]
+    while sum(sizes) < frames:
+        sizes.append(min(int(rng.integers(1, 4)), frames - sum(sizes)))
+    rng.shuffle(sizes)
+    return sizes
 
 
 def plan_pairs(outdoor: int, seed: int) -> list[Pair]:
@@ -164,11 +187,10 @@ def plan_pairs(outdoor: int, seed: int) -> list[Pair]:
     return pairs
 
 
-def _write_nyu(scratch: Path, rooms: int, seed: int, threads: int, report: Callable[[int], None]) -> None:
-    shots, train, test = plan_rooms(rooms, seed)
-    names = [name_room(shot.seed) for shot in shots]
+def _write_nyu(scratch: Path, plan: RoomPlan, threads: int, report: Callable[[int], None]) -> None:
+    names = [name_room(shot.seed) for shot in plan.shots]
     (scratch / _MAT).parent.mkdir(parents=True)
-    with closing(_in_order(lambda shot: render_room(*shot), shots, threads)) as frames:
+    with closing(_in_order(lambda shot: render_room(*shot), plan.shots, threads)) as frames:
         write_nyu_mat(
             scratch / _MAT,
             _labelled(frames, report),
@@ -176,7 +198,7 @@ def _write_nyu(scratch: Path, rooms: int, seed: int, threads: int, report: Calla
             [scene_type for _, scene_type in names],
             class_names=CLASS_NAMES,
         )
-    write_splits(scratch / _SPLITS, train, test)
+    write_splits(scratch / _SPLITS, plan.train, plan.test)
 
 
 def _labelled(frames: Iterable[RenderedFrame], report: Callable[[int], None]) -> Iterator[LabelledFrame]:
