@@ -244,8 +244,10 @@ def test_the_presets_are_studies(small_store, name):
     stores = {grid.table: set(grid.stores) for grid in study.grids}
     assert set(study.stores.values()) == {None}
     if name != "paper":
-        small = read_preset(name, {"rooms": small_store})
-        assert len(make_plan(small).cells) == {"smoke": 8, "small": 45}[name]
+        given = {"smoke": ["rooms"], "small": ["rooms", "walks"]}[name]
+        plan = make_plan(read_preset(name, dict.fromkeys(given, small_store)))
+        assert len(plan.cells) == {"smoke": 8, "small": 48}[name]
+        assert {cell.pretraining.stores for cell in plan.cells if cell.pretraining} == {(given[-1],)}
         return
     assert set(stores) == {"methods", "labels", "make3d", "defects"}
     plan = make_plan(read_preset("paper", {"nyu": small_store}))

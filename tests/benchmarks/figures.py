@@ -25,6 +25,7 @@ from measure import (
 )
 from store_io import store_io
 from stream import stream_figure
+from study_cost import study_figure
 from training import EPOCHS, ROOMS, SEEDS, learning_figure, step_figure
 
 MIB = 1 << 20
@@ -315,11 +316,27 @@ def step(plan: Plan) -> Figure:
 def learning(plan: Plan) -> Figure:
     """What is learnt from 400 synthetic rooms; a quick run has 40, and learns nothing."""
     quick = plan.rounds < 3
+    store = _rooms(plan, "640x480", "160x120")
+    return learning_figure(store, plan.folder, SEEDS[:1] if quick else SEEDS, 2 if quick else EPOCHS)
+
+
+def study(plan: Plan) -> Figure:
+    """`train study` against the plain commands."""
+    quick = plan.rounds < 3
+    steps, batch = (4, 8) if quick else (400, 32)
+    store = _rooms(plan, "640x480", "80x60")
+    return study_figure(store, plan.folder, steps=steps, batch=batch, rounds=plan.rounds)
+
+
+def _rooms(plan: Plan, *levels: str) -> Path:
+    """A store of synthetic rooms, of a tenth of them in a quick run."""
+    rooms = ROOMS // 10 if plan.rounds < 3 else ROOMS
     sample, store = plan.fresh("rooms"), plan.fresh("rooms.zarr")
     tell("rendering rooms")
-    time_command([*gfield_command(), "sample", sample, "--rooms", str(40 if quick else ROOMS), "--outdoor", "2"])
-    _build(sample / "nyu" / "nyu_depth_v2_labeled.mat", store, "--level", "640x480", "--level", "160x120")
-    return learning_figure(store, plan.folder, SEEDS[:1] if quick else SEEDS, 2 if quick else EPOCHS)
+    time_command([*gfield_command(), "sample", sample, "--rooms", str(rooms), "--outdoor", "2"])
+    options = [part for level in levels for part in ("--level", level)]
+    _build(sample / "nyu" / "nyu_depth_v2_labeled.mat", store, *options)
+    return store
 
 
 FIGURES: dict[str, Callable[[Plan], Figure]] = {
@@ -334,4 +351,5 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "stream": stream,
     "step": step,
     "learning": learning,
+    "study": study,
 }
