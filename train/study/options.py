@@ -13,7 +13,9 @@ from typing import Any
 import click
 
 from train.errors import TrainError
+from train.training_commands import finetune, pretrain
 
+_COMMANDS: dict[str, click.Command] = {"pretrain": pretrain, "finetune": finetune}
 # What the study decides; everything else may stand in a file.
 DECIDED = {
     "pretrain": ("out", "method", "encoder", "seed", "resume", "overwrite"),
@@ -80,7 +82,7 @@ def parse_options(command: str, given: Mapping[str, Any], where: str) -> dict[st
             arguments.append(f"{flag}={value}")
     needed = ["store", "--out=run", *(["--init=random"] if command == "finetune" and "init" not in given else [])]
     try:
-        with _command(command).make_context(command, [*needed, *arguments]) as context:
+        with _COMMANDS[command].make_context(command, [*needed, *arguments]) as context:
             params = dict(context.params)
     except click.ClickException as error:
         raise TrainError(f"{where}: {error.format_message()}") from error
@@ -96,12 +98,6 @@ def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
 def _flags(command: str) -> dict[str, click.Option]:
     return {
         param.opts[0].removeprefix("--").replace("-", "_"): param
-        for param in _command(command).params
+        for param in _COMMANDS[command].params
         if isinstance(param, click.Option)
     }
-
-
-def _command(name: str) -> click.Command:
-    from train.commands import train
-
-    return train.commands[name]
