@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from train.study import paper
 from train.study.blocks import blocks_of, labels_text
 from train.study.findings import comparisons, headline, worths
 from train.study.print_tables import csv_results, csv_tables, figure_text, markdown_table, number_text
+from train.study.report import write_report
 from train.study.results import Header
 from train.study.statistics import Estimate
 from train.study.tables import HERE, NONE, PAPER, tables_of
@@ -292,3 +295,13 @@ def test_labels_stand_from_few_to_many():
     assert only_block(synthetic_grid(labels=["100%", "5%", "10%"])).labels == ("5%", "10%", "100%")
     assert only_block(synthetic_grid(labels=["80", "9", "24"])).labels == ("9", "24", "80")
     assert only_block(synthetic_grid(labels=["80", "1%"])).labels == ("80", "1%")
+
+
+def test_the_study_in_docs_is_what_its_results_say(tmp_path):
+    kept = Path(__file__).parents[1] / "docs" / "study"
+    shutil.copy(kept / "results.jsonl", tmp_path)
+    write_report(tmp_path)
+    written = [path for path in kept.iterdir() if path.suffix in (".md", ".csv", ".svg")]
+    assert len(written) == 8
+    for path in written:
+        assert (tmp_path / "report" / path.name).read_bytes() == path.read_bytes(), path.name
