@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from gfield.sample.nyu_mat import LabelledFrame, write_nyu_mat, write_splits
 # Machines are shared and noisy: a slow example is not a wrong one.
 settings.register_profile("gfield", deadline=None)
 settings.load_profile("gfield")
+
+# A shell tells its background jobs to ignore Ctrl-C, and what is told so goes on ignoring it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
