@@ -39,7 +39,7 @@ class NamedStore(click.ParamType[tuple[str, Path]]):
 
 @click.command(short_help="Run a whole grid of methods, labels and seeds.")
 @click.argument("file", required=False, type=path_type)
-@click.option("--preset", metavar="NAME", help="A study that is at hand: smoke (minutes), small (an hour or two), paper.")
+@click.option("--preset", metavar="NAME", help="A study that is at hand: smoke (minutes), small (1-2 hours), paper.")
 @click.option(
     "--store",
     "stores",
