@@ -5,27 +5,26 @@ source --(shard_task, on Dask)--> shards and records in a staging folder --(publ
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from gfield.codec import CodecName
 from gfield.field import FieldParams
-from gfield.files import write_atomically
-from gfield.frame import BadFrame, LeftOut, Source
-from gfield.inputs import describe_files, quick_digest
+from gfield.frame import BadFrame, LeftOut, Source, UserError
+from gfield.input_record import InputRecord
+from gfield.inputs import quick_digest
+from gfield.listing import counted
 from gfield.manifest import Manifest, read_manifest
 from gfield.publish import complete_store, text_columns
-from gfield.shard_task import Job, OnError, ShardDone, build_shard
+from gfield.shard_task import Job, OnError, ShardDone, build_shard, forget_records
 from gfield.spec import (
     ARRAY_NAMES,
     OPTIONAL_ARRAYS,
     ArrayName,
     StoreSpec,
-    canonical,
     default_frames_per_shard,
     digest,
     level_name,
@@ -35,6 +34,7 @@ from gfield.staging import (
     Staging,
     adopt_staging,
     adopt_store,
+    checked_target,
     finished_store,
     other_stagings,
     publishing,
@@ -62,6 +62,8 @@ class BuildReport:
         Size of the store.
     shards_written, bytes_written
         Work done by this run.
+    shards_forgotten
+        Shards of earlier runs that were made again, since an input file had changed meanwhile.
     seconds
         Wall time of this run.
     excluded
@@ -78,6 +80,7 @@ class BuildReport:
     shards: int
     shards_written: int
     bytes_written: int
+    shards_forgotten: int
     seconds: float
     excluded: tuple[BadFrame, ...]
     left_out: tuple[LeftOut, ...]
@@ -189,29 +192,34 @@ def build_store(
     StoreError
         If a file of a finished store is missing.
     BuildError
-        If ``target`` holds something that does not match, or a frame cannot be read.
+        If ``target`` cannot be a store or holds something that does not match, or a frame cannot be read (with
+        ``"skip"``: no frame).
     ClusterError
         If there is no scheduler at the address.
     OSError
         If the target cannot be written.
     """
     started = time.monotonic()
-    target = Path(target)
+    target = checked_target(target)
     spec = spec or make_spec(source)
     staging = Staging(target, spec)
     current = finished_store(target, spec, overwrite)
     if current is not None and digest(current.attributes["spec"]) == spec.fingerprint:
         Store(target, current, spec).check_files()
         remove(staging)
-        return _report(source, target, spec, "unchanged", started, [], current)
+        return _report(source, target, spec, "unchanged", started, [], 0, current)
 
     others = other_stagings(staging, overwrite)
     staging.create()
+    inputs, forgotten = InputRecord(staging.records, staging.scratch), 0
     if current is not None:
         adopt_store(staging, current)
-        _keep_inputs(staging.records, staging.scratch, current.attributes["source_files"])
+        inputs.keep("", current.attributes["source_files"])
+    elif part is None or part[0] == 1:  # one part answers for the input, lest parts quarrel whose copies' times differ
+        forgotten = inputs.forget_others(source.inputs())
     for other in others if not overwrite else ():
-        adopt_staging(staging, other)
+        if InputRecord(other.records, other.scratch).read()[0] in ("", inputs.read()[0]):
+            adopt_staging(staging, other)
     kept = frozenset(entry.fingerprint for entry in current.files.values()) if current is not None else frozenset()
     job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, kept)
     items: list[Any] = [_INPUTS, *range(spec.shards)]
@@ -219,15 +227,20 @@ def build_store(
         items = items[part[0] - 1 :: part[1]]
     on_start(sum(len(spec.shard_frames(item)) for item in items if item != _INPUTS))
     done: list[ShardDone] = []
-    # Once is enough, but for the rare builder that has its record of a shard overwritten by another's older one.
-    for _ in range(3):
-        done += _run(job, items, workers, scheduler, on_frames)
-        if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
-            raise BuildError(_tell_bad_frames(bad, staging))
-        manifest = _publish(job, staging, others)
-        if manifest is not None or part is not None:
-            break
-    return _report(source, target, spec, "built" if manifest else "part", started, done, manifest)
+    try:
+        # Once is enough, but for the rare builder that has its record of a shard overwritten by another's older one.
+        for _ in range(3):
+            done += _run(job, items, workers, scheduler, on_frames)
+            if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
+                raise BuildError(_tell_bad_frames(bad, staging))
+            manifest = _publish(job, staging, others)
+            if manifest is not None or part is not None:
+                break
+    except UserError:
+        if part is None and not staging.finished_shards():
+            remove(staging)  # nothing in it to go on with, and it would stand in the way of the mended input
+        raise
+    return _report(source, target, spec, "built" if manifest else "part", started, done, forgotten, manifest)
 
 
 def _run(
@@ -261,18 +274,9 @@ def _run(
 
 def _task(job: Job, item: Any, on_frame: Callable[[], None] | None = None) -> ShardDone | None:
     if item == _INPUTS:
-        if not _inputs_path(job.records).exists():
-            _keep_inputs(job.records, job.scratch, describe_files(job.source.inputs()))
+        InputRecord(job.records, job.scratch).describe(job.source.inputs())
         return None
     return build_shard(job, item, on_frame)
-
-
-def _inputs_path(records: Path) -> Path:
-    return records / "inputs.json"
-
-
-def _keep_inputs(records: Path, scratch: Path, described: Sequence[Mapping[str, Any]]) -> None:
-    write_atomically(_inputs_path(records), canonical(list(described)), scratch)
 
 
 def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest | None:
@@ -281,9 +285,13 @@ def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest 
         if not ours:
             return read_manifest(staging.target)
         records = staging.finished_shards()
-        if len(records) < staging.spec.shards or not _inputs_path(job.records).exists():
+        described = InputRecord(job.records, job.scratch).read()[1]
+        if len(records) < staging.spec.shards or described is None:
             return None
-        described = json.loads(_inputs_path(job.records).read_bytes())
+        bad = [frame for record in records.values() for frame in record.bad]
+        if len(bad) == job.spec.frames:
+            forget_records(job.records)
+            raise BuildError(f"{bad[0].reason}\nnone of {counted(len(bad), 'frame')} can be read; no store was made")
         manifest = complete_store(job.store, job.scratch, job.source, job.spec, described, records)
         swap_in(staging)
     for leftover in (staging, *others):
@@ -295,9 +303,10 @@ def _tell_bad_frames(bad: Sequence[BadFrame], staging: Staging) -> str:
     shown = [frame.reason for frame in sorted(bad, key=lambda frame: frame.index)[:10]]
     if len(bad) > len(shown):
         shown.append(f"... and {len(bad) - len(shown)} more")
-    kept = f"the {len(staging.finished_shards())} of {staging.spec.shards} shards without them are kept"
-    frames = "1 frame" if len(bad) == 1 else f"{len(bad)} frames"
-    return "\n".join([*shown, f"{frames} cannot be read; {kept}; --on-error skip leaves such frames out"])
+    done = len(staging.finished_shards())
+    kept = f"; the {done} of {staging.spec.shards} shards without them are kept" if done else ""
+    ways = "--on-error skip leaves such frames out" + (", --overwrite begins anew with mended files" if done else "")
+    return "\n".join([*shown, f"{counted(len(bad), 'frame')} cannot be read{kept}; {ways}"])
 
 
 def _report(
@@ -307,6 +316,7 @@ def _report(
     state: Literal["built", "unchanged", "part"],
     started: float,
     done: Sequence[ShardDone],
+    forgotten: int,
     manifest: Manifest | None,
 ) -> BuildReport:
     excluded = manifest.attributes["excluded"] if manifest else []
@@ -317,6 +327,7 @@ def _report(
         shards=spec.shards,
         shards_written=sum(result.bytes_written > 0 for result in done),
         bytes_written=sum(result.bytes_written for result in done),
+        shards_forgotten=forgotten,
         seconds=time.monotonic() - started,
         excluded=tuple(BadFrame(entry["frame"], entry["reason"]) for entry in excluded),
         left_out=tuple(source.left_out),

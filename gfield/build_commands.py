@@ -154,8 +154,8 @@ def _open_make3d(path: Path, options: Options) -> Source:
 def _open_images(path: Path, options: Options) -> Source:
     """Build STORE from all JPEG and PNG pictures below FOLDER: RGB and field, split "unlabeled".
 
-    Pictures are turned upright as their EXIF says. One that is damaged or too small stops the build at its end;
-    --on-error skip leaves it out.
+    Pictures are turned upright as their EXIF says. One that is damaged, too small, over 64 megapixels, or not plain
+    8-bit grey or RGB (CMYK, 16 bits, transparent pixels) stops the build at its end; --on-error skip leaves it out.
     """
     from gfield.sources.images import open_images
 

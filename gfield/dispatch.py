@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import dask
@@ -141,17 +142,17 @@ def _environment_kept() -> Iterator[None]:
 def _processes_ignore_interrupts() -> Iterator[None]:
     """Let the processes that start meanwhile ignore Ctrl-C, which a terminal sends to every process of a command.
 
-    It is this process that acts on it, by ending the others; they would only print a traceback each. What is
-    ignored is inherited, so Ctrl-C is without effect here too until the processes have started.
+    It is this process that acts on it, by ending the others; they would only print a traceback each. A blocked signal
+    is inherited as such, by Dask's thread and by the processes that it starts, and is kept for this thread until the
+    end of the block, where a user who has lost patience is then heard.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Started now, since its start ends with unblocking the signal in whatever thread first needs it.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager

@@ -70,10 +70,11 @@ class BadFrame:
 
 
 class LeftOut(NamedTuple):
-    """An input file that is no part of any frame, and why."""
+    """An input file that is no part of any frame, and why; or ``number`` files, lines or scenes in one."""
 
     name: str
     reason: str
+    number: int = 1
 
 
 class Source(Protocol):

@@ -8,6 +8,8 @@ from typing import Any
 from gfield.console import print_facts, print_table, readable_bytes
 from gfield.store import Store
 
+_SHOWN = 20
+
 
 def store_facts(store: Store) -> dict[str, Any]:
     """The facts that `gfield info --json` prints; sizes in bytes."""
@@ -67,7 +69,13 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("field", ", ".join(f"{name} {value}" for name, value in facts["operator"].items() if value is not False)),
         ("region", where),
         ("made of", ", ".join(made_of[:2]) + more),
-        *(("left out", f"{entry['name']}: {entry['reason']}") for entry in facts["left_out"]),
-        *(("excluded", f"frame {entry['frame']} ({entry['name']}): {entry['reason']}") for entry in facts["excluded"]),
+        *_first("left out", [f"{entry['name']}: {entry['reason']}" for entry in facts["left_out"]]),
+        *_first("excluded", [f"frame {one['frame']} ({one['name']}): {one['reason']}" for one in facts["excluded"]]),
         ("root hash", facts["root"]),
     ]
+
+
+def _first(what: str, lines: list[str]) -> list[tuple[str, str]]:
+    """As many as a terminal shows."""
+    more = [f"{len(lines) - _SHOWN} more, which --json lists"] if len(lines) > _SHOWN else []
+    return [(what, line) for line in [*lines[:_SHOWN], *more]]

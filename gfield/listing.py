@@ -76,4 +76,9 @@ def first_of(left_out: list[LeftOut], what: str) -> list[LeftOut]:
     if more <= 0:
         return left_out
     last = left_out[_LISTED - 1]
-    return [*left_out[:_LISTED], LeftOut(f"{more} more {what}", f"as {last.name}: {last.reason}")]
+    return [*left_out[:_LISTED], LeftOut(f"{more} more {what}", f"as {last.name}: {last.reason}", more)]
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -13,7 +13,7 @@ import numpy as np
 from gfield.frame import BadFrame, Source
 from gfield.shard_task import FrameLayers
 from gfield.spec import StoreSpec
-from gfield.staging import Staging, finished_store, other_stagings
+from gfield.staging import Staging, checked_target, finished_store, other_stagings
 from gfield.worker import available_cpus, settle_worker
 
 _TRIED = 4
@@ -62,7 +62,7 @@ def plan_build(
         As the build would, if the target does not match.
     """
     workers = workers or available_cpus()
-    staging = Staging(target, spec)
+    staging = Staging(checked_target(target), spec)
     arrays = spec.array_specs()
     current = finished_store(target, spec, overwrite)
     other_stagings(staging, overwrite)

@@ -56,7 +56,7 @@ def store_attributes(
         "spec": spec.to_json(),
         "fingerprints": {key: array.fingerprint for key, array in spec.array_specs().items()},
         "source_files": [dict(entry) for entry in source_files],
-        "left_out": [left_out._asdict() for left_out in source.left_out],
+        "left_out": [{"name": left_out.name, "reason": left_out.reason} for left_out in source.left_out],
         "excluded": excluded,
         "software": {name: version for name in _SOFTWARE if (version := _version(name))},
     }

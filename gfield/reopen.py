@@ -16,8 +16,13 @@ Options = dict[str, Any]
 
 def as_densedepth_was_opened(store: Store, path: Path) -> Options:
     """With nyu_test.zip, from beside the archive, where the store was made of it too."""
+    from gfield.manifest import StoreError
+
     others = [entry["name"] for entry in store.attributes["source_files"][1:]]
-    return {"test": path.parent / others[0] if others else None, "keep_frame": store.spec.valid_region is None}
+    test = path.parent / others[0] if others else None
+    if test is not None and not test.exists():
+        raise StoreError(f"{test}: No such file or directory; {store.path} is of it too, wanted beside {path.name}")
+    return {"test": test, "keep_frame": store.spec.valid_region is None}
 
 
 def as_nyu_raw_was_opened(store: Store, path: Path) -> Options:

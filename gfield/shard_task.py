@@ -94,6 +94,15 @@ def write_record(records: Path, scratch: Path, shard: int, record: Record) -> No
     write_atomically(record_path(records, shard), data, scratch, durable=False)
 
 
+def forget_records(records: Path) -> int:
+    """Remove the records of all shards, which are then made again; tell how many there were."""
+    forgotten = 0
+    for path in records.glob("[0-9]*.json"):
+        path.unlink(missing_ok=True)
+        forgotten += 1
+    return forgotten
+
+
 def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None) -> ShardDone:
     """Bring one shard of every array into place.
 

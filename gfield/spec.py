@@ -259,7 +259,10 @@ def refusals(old: StoreSpec, new: StoreSpec) -> list[str]:
             dropped = [item for item in seen if item not in wanted]
             if not dropped:
                 continue
-        found.append(f"{field} is {_readable(field, seen)} in the store, {_readable(field, wanted)} asked for")
+        if field == "source":
+            found.append("it was made of other input files, or they have changed since")
+        else:
+            found.append(f"{field} is {_readable(field, seen)} in the store, {_readable(field, wanted)} asked for")
     return found
 
 

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,7 +125,7 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if not overwrite:
-            _refuse_differences(folder, spec, staging.spec, "finish it first, or --overwrite to remove it")
+            _refuse_differences(folder, spec, staging.spec, "an unfinished build, which --overwrite removes")
         others.append(Staging(staging.target, spec))
     return others
 
@@ -132,6 +133,20 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
 def _refuse_differences(path: Path, seen: StoreSpec, wanted: StoreSpec, hint: str) -> None:
     if differences := refusals(seen, wanted):
         raise BuildError(f"{path}: {'; '.join(differences)}; {hint}")
+
+
+def checked_target(target: str | Path) -> Path:
+    """``target``, if a store can be put there: a folder that has a name of its own, and a place beside it.
+
+    Raises
+    ------
+    BuildError
+        It is empty, ``.``, ``..``, the root folder, or a URL.
+    """
+    path = Path(target)
+    if path.name in ("", "..") or "://" in str(target) or re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(path)):
+        raise BuildError(f"{str(target)!r} cannot be the store; a folder's path wanted, such as nyu.zarr")
+    return path
 
 
 def _looks_like_ours(target: Path) -> bool:

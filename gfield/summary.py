@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from gfield.build import BuildReport
 from gfield.console import print_table, readable_bytes, readable_time
 from gfield.frame import LeftOut, Source
+from gfield.listing import counted
 from gfield.plan import Plan
 from gfield.spec import StoreSpec
 from gfield.verify import VerifyReport
+
+_SHOWN = 20
 
 
 def build_summary(report: BuildReport, source: Source) -> str:
@@ -23,14 +27,20 @@ def build_summary(report: BuildReport, source: Source) -> str:
     else:
         rate = report.frames / max(report.seconds, 1e-9)
         lines.append(
-            f"{report.target}: {report.frames} frames in {_shards(report.shards)}, {report.shards_written} written now "
-            f"({readable_bytes(report.bytes_written)}) in {readable_time(report.seconds)}, {rate:.0f} frames/s"
+            f"{report.target}: {counted(report.frames, 'frame')} in {_shards(report.shards)}, "
+            f"{report.shards_written} written now ({readable_bytes(report.bytes_written)}) "
+            f"in {readable_time(report.seconds)}, {rate:.0f} frames/s"
         )
         lines.append(f"read as: {source.reading}")
+    if report.shards_forgotten:
+        lines.append(f"an input file had changed: {_shards(report.shards_forgotten)} of an earlier run made again")
     lines += _left_out(report.left_out)
-    lines += [f"excluded: frame {bad.index} ({source.names[bad.index]}): {bad.reason}" for bad in report.excluded]
+    excluded = [f"excluded: frame {bad.index} ({source.names[bad.index]}): {bad.reason}" for bad in report.excluded]
+    lines += _first(excluded)
     if report.left_out or report.excluded:
-        lines.append(f"files left out: {len(report.left_out)}, frames excluded: {len(report.excluded)}")
+        files = sum(left_out.number for left_out in report.left_out)
+        lines.append(f"left out in all: {files}, frames excluded: {len(report.excluded)}")
+    lines += _splits_lost(report, source)
     if report.root:
         lines.append(f"root hash {report.root}")
     return "\n".join(lines)
@@ -77,9 +87,26 @@ def verify_summary(report: VerifyReport, store: Path) -> str:
     )
 
 
+def _splits_lost(report: BuildReport, source: Source) -> list[str]:
+    """A split of which nothing could be read is one that training or testing will ask for in vain."""
+    of_source = Counter(source.splits)
+    excluded = Counter(source.splits[bad.index] for bad in report.excluded)
+    return [
+        f"Warning: no frame of split {split} could be read" for split in excluded if excluded[split] == of_source[split]
+    ]
+
+
 def _left_out(files: Iterable[LeftOut]) -> list[str]:
-    return [f"left out: {left_out.name}: {left_out.reason}" for left_out in files]
+    return _first([f"left out: {left_out.name}: {left_out.reason}" for left_out in files])
+
+
+def _first(lines: list[str]) -> list[str]:
+    """As many as a terminal shows; the store has them all."""
+    if len(lines) <= _SHOWN:
+        return lines
+    what = lines[0].partition(":")[0]
+    return [*lines[:_SHOWN], f"{what}: {len(lines) - _SHOWN} more, which `gfield info --json STORE` lists"]
 
 
 def _shards(count: int) -> str:
-    return "1 shard" if count == 1 else f"{count} shards"
+    return counted(count, "shard")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -194,7 +195,7 @@ def test_another_input_is_refused(built, frames, tmp_path):
     shutil.copytree(built, target)
     write_nyu_mat(tmp_path / "other.mat", reversed(frames), ["a"] * 10, ["b"] * 10)
     other = open_nyuv2(tmp_path / "other.mat")
-    with pytest.raises(BuildError, match="source is"):
+    with pytest.raises(BuildError, match="made of other input files, or they have changed since"):
         build_store(other, target, make_spec(other, frames_per_shard=2))
 
 
@@ -293,6 +294,24 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(nyu_mat, source, built, tmp_path)
     assert not list(staging.scratch.glob("*"))
     build_store(source, target, make_spec(source, frames_per_shard=2))
     assert tree(target) == tree(built)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("after_s", [0.2, 0.5, 0.8])
+def test_ctrl_c_is_heard_while_the_processes_start(nyu_mat, tmp_path, after_s):
+    target = tmp_path / "nyu.zarr"
+    command = [*build_command(nyu_mat, target), "--workers", "2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob("*.building-*/scratch")):
+            time.sleep(0.001)
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_nyu_test_zip_stands_in_for_the_archives_test_frames(archive, tmp_path, 
     assert source.names[3:] == tuple(f"eigen_test/{n}" for n in range(4))
     assert source.splits == ("train",) * 3 + ("test",) * 4
     assert source.inputs() == [archive, test]
-    assert source.left_out == ((TEST, "its 2 lines: nyu_test.zip stands in for them"),)
+    assert source.left_out == ((TEST, "its 2 lines: nyu_test.zip stands in for them", 2),)
     assert "its crop rows 20 to 459 and columns 24 to 615, both ends included" in source.notes["depth"]
     wanted = np.where(EIGEN_DEPTH == 0, np.nan, EIGEN_DEPTH).astype(np.float32)
     for start, stop in ((0, 7), (2, 5), (4, 6), (6, 7)):
@@ -318,9 +318,9 @@ def test_lines_without_files_and_files_without_lines_can_be_left_out_and_are_lis
     source = open_densedepth(path, on_unreadable="skip")
     assert len(source.names) == 5
     assert source.left_out == (
-        (f"{TRAIN}:4", "gone.jpg not in the archive"),
-        (f"{TRAIN}:6", f"the same as {TRAIN}:1"),
-        ("data/nyu2_train/extra_out/1.jpg", "no line names it"),
+        (f"{TRAIN}:4", "gone.jpg not in the archive", 1),
+        (f"{TRAIN}:6", f"the same as {TRAIN}:1", 1),
+        ("data/nyu2_train/extra_out/1.jpg", "no line names it", 1),
     )
     built = gfield("build", "densedepth", path, tmp_path / "s", "--on-error", "skip", "--level", "80x60")
     assert f"left out: {TRAIN}:4: gone.jpg not in the archive" in built.stdout
@@ -331,7 +331,7 @@ def test_of_many_files_without_lines_a_hundred_are_listed(tmp_path):
     files = archive_files() | {f"data/extra/{n:03d}.jpg": b"" for n in range(250)}
     left_out = open_densedepth(write(tmp_path / "a.zip", files)).left_out
     assert len(left_out) == 101
-    assert left_out[-1] == ("150 more files", "as data/extra/099.jpg: no line names it")
+    assert left_out[-1] == ("150 more files", "as data/extra/099.jpg: no line names it", 150)
 
 
 def test_an_archive_without_test_frames_says_so(tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
+from gfield import inputs
 from gfield.build import build_store, make_spec
 from gfield.formats import picture
 from gfield.frame import BadFrame, Frame, InputError, Source
@@ -222,7 +223,7 @@ def test_links_to_nowhere_are_told_and_of_many_a_hundred_are_listed(tmp_path):
     add(tmp_path, "x.png")
     left_out = open_images(tmp_path, size_WH=SIZE).left_out
     assert len(left_out) == 101
-    assert left_out[-1] == ("150 more files", "as 099.jpg: a link to nowhere")
+    assert left_out[-1] == ("150 more files", "as 099.jpg: a link to nowhere", 150)
 
 
 def test_files_that_may_not_be_read_can_be_left_out(folder, monkeypatch):
@@ -230,7 +231,7 @@ def test_files_that_may_not_be_read_can_be_left_out(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and not str(path).endswith("top.png"))
     assert len(open_images(folder, size_WH=SIZE).names) == 5
     skipped = open_images(folder, size_WH=SIZE, on_unreadable="skip")
-    assert (len(skipped.names), skipped.left_out[-1]) == (4, ("top.png", "may not be read"))
+    assert (len(skipped.names), skipped.left_out[-1]) == (4, ("top.png", "may not be read", 1))
 
 
 def test_links_are_followed_and_rings_are_not(folder, tmp_path):
@@ -282,6 +283,97 @@ def test_an_interrupted_build_goes_on_and_repair_gives_the_same_bytes(folder, tm
     assert "was built from another input" in refused.stderr
     shutil.rmtree(folder)
     assert "not a folder" in gfield("verify", parts, "--repair", folder, code=1).stderr
+
+
+@pytest.fixture
+def noisy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six pictures that the quick digest sees little of, the fourth damaged where it does not look."""
+    monkeypatch.setattr(inputs, "_BLOCKS", 6)
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (240, 320, 3), np.uint8)
+        add(tmp_path / "noisy", f"{number}.png", cv2.imencode(".png", pixels)[1].tobytes())
+    path = tmp_path / "noisy" / "3.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:150_000] + bytes(100) + whole[150_100:])
+    path.with_suffix(".whole").write_bytes(whole)
+    return tmp_path / "noisy"
+
+
+def test_a_file_mended_between_two_runs_leaves_no_trace_of_the_damaged_one(noisy, tmp_path):
+    options = ("--size", "320x240", "--level", "320x240", "--frames-per-shard", 1)
+    assert "the 5 of 6 shards" in gfield("build", "images", noisy, tmp_path / "s", *options, code=1).stderr
+    (noisy / "3.whole").replace(noisy / "3.png")
+    told = gfield("build", "images", noisy, tmp_path / "s", *options).stdout
+    assert "an input file had changed: 5 shards of an earlier run made again" in told
+    gfield("build", "images", noisy, tmp_path / "fresh", *options)
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
+def test_files_that_were_only_copied_between_two_runs_are_the_same_files(noisy, tmp_path):
+    options = ("--size", "320x240", "--level", "320x240", "--frames-per-shard", 1)
+    gfield("build", "images", noisy, tmp_path / "s", *options, code=1)
+    shutil.copytree(noisy, tmp_path / "copy")
+    told = gfield("build", "images", tmp_path / "copy", tmp_path / "s", *options, "--on-error", "skip").stdout
+    assert "6 frames in 6 shards, 1 written now" in told
+    assert "had changed" not in told
+
+
+def test_a_build_that_keeps_nothing_leaves_nothing_in_the_way(folder, tmp_path):
+    whole = (folder / "top.png").read_bytes()
+    (folder / "top.png").write_bytes(whole[:200])
+    said = gfield("build", "images", folder, tmp_path / "s", "--size", "64x48", "--level", "64x48", code=1).stderr
+    assert "1 frame cannot be read; --on-error skip leaves such frames out" in said
+    (folder / "top.png").write_bytes(whole)
+    gfield("build", "images", folder, tmp_path / "s", "--size", "64x48", "--level", "64x48")
+
+
+def test_mended_files_of_a_build_that_kept_shards_are_told_apart(folder, tmp_path):
+    options = ("--size", "64x48", "--level", "64x48", "--frames-per-shard", 1)
+    whole = (folder / "top.png").read_bytes()
+    (folder / "top.png").write_bytes(whole[:200])
+    said = gfield("build", "images", folder, tmp_path / "s", *options, code=1).stderr
+    assert "the 4 of 5 shards without them are kept; --on-error skip" in said
+    assert "--overwrite begins anew with mended files" in said
+    (folder / "top.png").write_bytes(whole)
+    said = gfield("build", "images", folder, tmp_path / "s", *options, code=1).stderr
+    assert (
+        "made of other input files, or they have changed since; an unfinished build, which --overwrite removes" in said
+    )
+    gfield("build", "images", folder, tmp_path / "s", *options, "--overwrite")
+    assert not list(tmp_path.glob("s.building-*"))
+
+
+def test_a_store_of_no_readable_picture_is_not_made(tmp_path):
+    for number in range(3):
+        add(tmp_path / "p", f"{number}.png", encoded(0, 64, 48)[:150])
+    options = ("--size", "64x48", "--level", "64x48", "--on-error", "skip")
+    said = gfield("build", "images", tmp_path / "p", tmp_path / "s", *options, code=1).stderr
+    assert "none of 3 frames can be read; no store was made" in said
+    assert not list(tmp_path.glob("s*"))
+
+
+def test_of_many_lines_a_screenful_is_printed(tmp_path):
+    for number in range(50):
+        add(tmp_path / "p", f"{number:02d}.png", encoded(0, 64, 48)[: 150 if number else None])
+    options = ("--size", "64x48", "--level", "64x48", "--on-error", "skip")
+    told = gfield("build", "images", tmp_path / "p", tmp_path / "s", *options).stdout
+    assert len(told.splitlines()) < 30
+    assert "excluded: 29 more, which `gfield info --json STORE` lists" in told
+    assert "frames excluded: 49" in told
+    assert "29 more, which --json lists" in gfield("info", tmp_path / "s").stdout
+
+
+@pytest.mark.parametrize("target", ["", ".", "..", "p/..", "/", "file:///tmp/x", "s3://bucket/x.zarr"])
+def test_what_cannot_be_a_store_is_refused_before_anything_is_made(folder, tmp_path, monkeypatch, target):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for command in ("build", "plan"):
+        said = gfield(command, "images", folder, target, code=1).stderr
+        assert f"{target or '.'}" in said or "s3:" in said or "file:" in said
+        assert "cannot be the store; a folder's path wanted, such as nyu.zarr" in said
+    assert not list((tmp_path / "here").iterdir())
+    assert not list(tmp_path.parent.glob("*.building-*"))
 
 
 @pytest.mark.slow

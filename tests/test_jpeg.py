@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gfield.formats.jpeg import check_jpeg, read_jpeg
+from gfield.formats.orientation import jpeg_orientation
 from gfield.frame import InputError
 
 
@@ -86,6 +87,15 @@ def test_turned_pictures_are_refused(tmp_path: Path, order: str, orientation: in
     for function in (check_jpeg, read_jpeg):
         with pytest.raises(InputError, match=rf"EXIF orientation {orientation}; 1, pixels stored upright, wanted"):
             function(path)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_may_be_a_long_number_behind_fill_bytes(order: str) -> None:
+    head = b"II" if order == "<" else b"MM"
+    entry = struct.pack(order + "HIHHHII", 42, 8, 1, 0x0112, 4, 1, 6)
+    jpeg = with_segment(encode(), 0xE1, b"Exif\0\0" + head + entry + bytes(4))
+    assert jpeg_orientation(jpeg) == 6
+    assert jpeg_orientation(jpeg[:2] + b"\xff\xff" + jpeg[2:]) == 6
 
 
 def test_damaged_exif_tells_nothing(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_unusable_files_are_left_out_by_name_before_pairing(tmp_path: Path) -> N
     source = open_nyu_raw(tmp_path)
     assert names_of(source) == ["den_0001/d-100.000000-7"]
     assert source.columns["rgb_file"][0] == file_of("r", 100 + 1 / 30 + 0.01)  # of those that are left
-    assert dict(source.left_out) == {
+    assert {out.name: out.reason for out in source.left_out} == {
         "den_0001/d-100.033333-7.pgm": "truncated: 1017 bytes; 614417 wanted",
         "den_0001/d-100.066667-7.pgm": "700000 bytes; 614417 wanted",
         "den_0001/d-noon-7.pgm": "no time in its name; d-<seconds>-<ticks>.pgm wanted",
@@ -325,7 +325,7 @@ def test_names_that_cannot_be_written_are_left_out(tmp_path: Path) -> None:
     for name in (b"kitchen\xff", b"two\nlines"):
         add_pairs(tmp_path / os.fsdecode(name), 1)
     told = gfield("build", "nyu-raw", tmp_path, tmp_path / "s", "--level", "80x60")
-    assert sorted(line for line in told.stdout.splitlines() if line.startswith("left out")) == [
+    assert sorted(line for line in told.stdout.splitlines() if line.startswith("left out: ")) == [
         "left out: den_0001/d-\\udcff-1.pgm: no time in its name; d-<seconds>-<ticks>.pgm wanted",
         "left out: den_0001/d-two\\nlines.pgm: no time in its name; d-<seconds>-<ticks>.pgm wanted",
         "left out: kitchen\\udcff: its path is no printable UTF-8; another name wanted",
@@ -495,7 +495,7 @@ def test_the_commands(recordings: Path, labelled: Path, tmp_path: Path) -> None:
     assert "read as: 2 pairs of 3 depth and 3 colour frames in 2 scenes" in told.stdout
     assert "left out: kitchen_0004a: official test frames show kitchen_0004" in told.stdout
     assert "left out: den_0010/d-200.000000-7.pgm: empty: 0 bytes" in told.stdout
-    assert "files left out: 2, frames excluded: 0" in told.stdout
+    assert "left out in all: 2, frames excluded: 0" in told.stdout
     assert "nothing was written" in gfield("build", "nyu-raw", recordings, store, *options).stdout
     assert open_store(store).splits.tolist() == ["train"] * 2
     assert "all good" in gfield("verify", store).stdout
@@ -516,7 +516,7 @@ def test_damaged_names_and_splits_are_repaired_too(
     add(root / "den_0010", "d", 100.2, raw(0))
     options = ("--exclude-test", labelled, "--split", split, "--level", "80x60")
     told = gfield("build", "nyu-raw", root, store, *options)
-    assert "files left out: 4, frames excluded: 0" in told.stdout
+    assert "left out in all: 4, frames excluded: 0" in told.stdout
     before = tree(store)
     for damaged in (["name"], ["split"], ["name", "split", "scene", "rgb_file"]):
         for column in damaged:

@@ -93,6 +93,26 @@ def test_transparent_and_deep_pictures_are_refused():
         decode_png_rgb(DEEP_PNG, "x")
 
 
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [(RGB_PNG, RGB[2, 3]), (GREY_PNG, GREY[2, 3:4]), (by_pillow(Image.fromarray(GREY > 99)), np.ones(1))],
+)
+def test_a_transparent_colour_is_refused_where_a_pixel_has_it(data, key):
+    def with_key(colour) -> bytes:
+        return data[:33] + chunk(b"tRNS", np.asarray(colour, ">u2").tobytes()) + data[33:]
+
+    with pytest.raises(InputError, match="PNG with transparent pixels; opaque ones wanted"):
+        decode_png_rgb(with_key(key), "x")
+    unused = next(value for value in range(256) if value not in RGB and value not in GREY and value > 1)
+    np.testing.assert_array_equal(decode_png_rgb(with_key(np.full(len(key), unused)), "x"), decode_png_rgb(data, "x"))
+
+
+def test_chunks_that_make_no_pixel_are_not_shown_to_libpng(capfd):
+    odd = chunk(b"iCCP", b"odd\0\0" + zlib.compress(b"no profile")) + chunk(b"gAMA", struct.pack(">I", 0))
+    np.testing.assert_array_equal(decode_png_rgb(RGB_PNG[:33] + odd + RGB_PNG[33:], "x"), RGB)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("data", [RGB_PNG, by_pillow(Image.fromarray(np.tile(RGB, (9, 9, 1))))])
 def test_any_changed_or_missing_byte_is_told(data):
     wanted = decode_png_rgb(data, "x")

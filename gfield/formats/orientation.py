@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 ORIENTATION = 0x0112
+_LONG = 4
 
 
 def jpeg_orientation(jpeg: bytes) -> int:
@@ -18,6 +19,9 @@ def jpeg_orientation(jpeg: bytes) -> int:
     at = 2
     try:
         while jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:  # segments, up to the start of scan
+            if jpeg[at + 1] == 0xFF:  # a marker may be filled up with such bytes (ITU T.81, B.1.1.2)
+                at += 1
+                continue
             after = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4])
             if jpeg[at + 1] == 0xE1 and jpeg[at + 4 : at + 10] == b"Exif\0\0":
                 return tiff_orientation(jpeg[at + 10 : after])
@@ -34,8 +38,11 @@ def tiff_orientation(tiff: bytes) -> int:
         (directory,) = struct.unpack_from(order + "I", tiff, 4)
         (entries,) = struct.unpack_from(order + "H", tiff, directory)
         for entry in range(entries):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            at = directory + 2 + 12 * entry
+            tag, kind = struct.unpack_from(order + "HH", tiff, at)
             if tag == ORIENTATION:
+                # A 16-bit number by the standard, a 32-bit one by some cameras.
+                (value,) = struct.unpack_from(order + ("I" if kind == _LONG else "H"), tiff, at + 8)
                 return int(value) if 2 <= value <= 8 else 1
     except struct.error:
         pass

@@ -60,7 +60,9 @@ def read_pairs(archive: Path, name: str, members: Mapping[str, Member]) -> list[
     try:
         text = read_member(archive, name, members[name], _MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{archive}: {name} is no UTF-8 ({error.reason} at byte {error.start})") from error
+        raise InputError(
+            f"{archive}: {name} is no UTF-8 ({error.reason} at byte {error.start}); UTF-8 wanted"
+        ) from error
     pairs = []
     lines = csv.reader(io.StringIO(text, newline=""))
     try:

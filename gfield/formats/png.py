@@ -21,7 +21,8 @@ from gfield.frame import InputError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_PIXELS = 64_000_000
-_GREY, _PALETTE = 0, 3
+_GREY = 0
+_OF_THE_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _COLOUR_TYPES = {
     0: ("grey", (1, 2, 4, 8, 16)),
     2: ("RGB", (8, 16)),
@@ -74,8 +75,10 @@ def decode_png_rgb(data: bytes, name: str | Path) -> npt.NDArray[np.uint8]:
     header = png_header(data, name)
     if header.bits > 8:
         raise InputError(f"{name}: {header} PNG; 8 bits wanted (16 bits are how depth is kept)")
-    _check_chunks(data, name)
-    pixels = _decode(data, name, header)
+    plain, transparency = _checked(data, name)
+    pixels = _decode(plain, name, header)
+    if _has_transparent_grey(pixels, transparency, header):
+        raise InputError(f"{name}: {header} PNG with transparent pixels; opaque ones wanted")
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     if pixels.shape[2] == 4:
@@ -96,8 +99,8 @@ def decode_png_grey(data: bytes, name: str | Path, bits: Literal[8, 16]) -> npt.
     header = png_header(data, name)
     if (header.colour_type, header.bits) != (_GREY, bits):
         raise InputError(f"{name}: {header} PNG; {bits}-bit grey wanted")
-    _check_chunks(data, name)
-    pixels = _decode(data, name, header)
+    plain, _ = _checked(data, name)
+    pixels = _decode(plain, name, header)
     if pixels.ndim != 2 or pixels.dtype.itemsize * 8 != bits:
         raise InputError(f"{name}: {header} PNG with transparency; plain {bits}-bit grey wanted")
     return pixels
@@ -114,7 +117,12 @@ def png_orientation(data: bytes) -> int:
     return 1
 
 
-def _check_chunks(data: bytes, name: str | Path) -> None:
+def _checked(data: bytes, name: str | Path) -> tuple[bytes, bytes]:
+    """The PNG with no chunks but those that make the picture, all having been checked, and what is in its ``tRNS``.
+
+    Of other chunks libpng may complain, on the terminal and one line a picture, though they change no pixel here.
+    """
+    transparency, parts = b"", [SIGNATURE]
     at, kind = 8, b""
     while kind != b"IEND":
         length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
@@ -123,7 +131,19 @@ def _check_chunks(data: bytes, name: str | Path) -> None:
             raise InputError(f"{name}: breaks off after {len(data)} bytes; a whole PNG wanted")
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
             raise InputError(f"{name}: chunk {kind!r} does not match its CRC-32; a whole PNG wanted")
+        if kind in _OF_THE_PICTURE:
+            parts.append(data[at:end])
+        if kind == b"tRNS":
+            transparency = data[at + 8 : end - 4]
         at = end
+    return b"".join(parts), transparency
+
+
+def _has_transparent_grey(pixels: npt.NDArray[Any], key: bytes, header: PngHeader) -> bool:
+    """Whether a pixel has the grey that ``tRNS`` makes transparent; of RGB pictures OpenCV makes an alpha channel."""
+    if header.colour_type != _GREY or pixels.ndim != 2 or len(key) != 2:
+        return False
+    return bool((pixels == int.from_bytes(key) * (255 // (2**header.bits - 1))).any())
 
 
 def _decode(data: bytes, name: str | Path, header: PngHeader) -> npt.NDArray[Any]:

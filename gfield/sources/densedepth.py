@@ -31,7 +31,7 @@ from gfield.formats.picture import decode_picture
 from gfield.formats.png import decode_png_grey
 from gfield.formats.zipped import Member, Table, as_table, open_zip, read_member
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
-from gfield.listing import first_of
+from gfield.listing import counted, first_of
 from gfield.nyu_cameras import INSIDE_WHITE_FRAME
 
 SIZE_WH = (640, 480)
@@ -118,7 +118,7 @@ class DenseDepth:
         Raises
         ------
         InputError
-            ``nyu_test.zip`` is damaged: which of its frames is not known then.
+            ``nyu_test.zip`` is damaged: which of its frames is not known then, and none of them is given.
         """
         if not arrays <= self.provides:
             raise ValueError(f"{self.archive}: arrays {sorted(arrays)} asked for of {sorted(self.provides)}")
@@ -203,7 +203,9 @@ def open_densedepth(
     train, test_pairs = checked.pairs[_TRAIN], checked.pairs.get(_TEST, [])
     left_out = first_of(checked.faults, "lines") + first_of(checked.repeated, "lines")
     if eigen is not None and test_pairs:
-        left_out.append(LeftOut(_TEST, f"its {len(test_pairs)} lines: {eigen.rgb.path.name} stands in for them"))
+        lines = counted(len(test_pairs), "line")
+        reason = f"its {lines}: {eigen.rgb.path.name} stands in for them"
+        left_out.append(LeftOut(_TEST, reason, len(test_pairs)))
         test_pairs = []
     pairs, count = train + test_pairs, eigen.rgb.shape[0] if eigen is not None else 0
     if not pairs and not count:

@@ -22,7 +22,7 @@ import numpy as np
 from gfield.formats.folders import walk_once
 from gfield.formats.picture import SUFFIXES, picture_size, read_picture
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
-from gfield.listing import first_of
+from gfield.listing import counted, first_of
 
 SIZE_WH = (640, 480)
 _SMALLEST, _LARGEST = 16, 8192  # of a side of the largest level
@@ -206,7 +206,7 @@ def _find(root: Path) -> tuple[tuple[str, ...], list[LeftOut]]:
     listed = others.most_common(_LISTED_SUFFIXES)
     rest = others.total() - sum(count for _, count in listed)
     left_out += [
-        LeftOut(f"{_files(count)} {_kind(suffix)}", f"no {_WANTED}")
+        LeftOut(f"{counted(count, 'file')} {_kind(suffix)}", f"no {_WANTED}", count)
         for suffix, count in (*sorted(listed), *([("...", rest)] if rest else []))
     ]
     return tuple(sorted(names)), left_out
@@ -225,10 +225,6 @@ def _usable(root: Path, names: Sequence[str], *, must_open: bool) -> tuple[tuple
         else:
             usable.append(name)
     return tuple(usable), left_out
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def _kind(suffix: str) -> str:

@@ -25,7 +25,7 @@ from gfield.formats.matv5 import read_numeric
 from gfield.formats.netpbm import read_pgm_little_endian, read_ppm
 from gfield.formats.rawscenes import Readings, Scene, find_scenes, look_into, nearest_in_time, place_of
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region, UserError
-from gfield.listing import FilesOfPairs, Joined
+from gfield.listing import FilesOfPairs, Joined, counted
 from gfield.nyu_cameras import (
     INSIDE_WHITE_FRAME,
     METRES_OF_RAW,
@@ -83,7 +83,7 @@ class NyuRaw:
     def reading(self) -> str:
         """One line on how frames are read, and out of how many files they were chosen."""
         depth, rgb, scenes = self.found
-        chosen = f"{len(self.names)} pairs of {depth} depth and {rgb} colour frames in {_count(scenes, 'scene')}"
+        chosen = f"{len(self.names)} pairs of {depth} depth and {rgb} colour frames in {counted(scenes, 'scene')}"
         return f"{chosen}; undistorted, depth projected into the colour picture"
 
     def inputs(self) -> Sequence[Path]:
@@ -233,7 +233,7 @@ def _pair(scene: Scene, readings: Readings, max_gap: float) -> tuple[list[tuple[
     depth, rgb = readings.depth, readings.rgb
     if not (depth and rgb):
         seen, wanted = ("depth", "colour") if depth else ("colour", "depth")
-        lone = f"{_count(len(depth) + len(rgb), f'{seen} frame')}, no {wanted} frame"
+        lone = f"{counted(len(depth) + len(rgb), f'{seen} frame')}, no {wanted} frame"
         return [], [LeftOut(scene.name, lone)] if depth or rgb else []
     pairs, left_out = [], []
     for of_depth, place in zip(depth, nearest_in_time(depth, rgb), strict=True):
@@ -248,7 +248,10 @@ def _pair(scene: Scene, readings: Readings, max_gap: float) -> tuple[list[tuple[
 
 def _labelled_places(mat: Path, splits: Path | None) -> tuple[frozenset[str], frozenset[str]]:
     """The places that the official test frames show, and those that any labelled frame shows."""
-    splits = mat.with_name("splits.mat") if splits is None else splits
+    if splits is None:
+        splits = mat.with_name("splits.mat")
+        if mat.exists() and not splits.exists():
+            raise InputError(f"{splits}: No such file or directory; --splits names it where it lies elsewhere")
     with open_hdf5(mat) as file:
         if "scenes" not in file:
             raise InputError(f"{mat}: no variable 'scenes'; nyu_depth_v2_labeled.mat wanted")
@@ -279,12 +282,8 @@ def _exclusion_warnings(
 
 
 def _tell_nothing(scenes: int, depth: int, rgb: int, left_out: Sequence[LeftOut]) -> str:
-    seen = f"no pair among {depth} depth and {rgb} colour frames of {_count(scenes, 'scene')}"
+    seen = f"no pair among {depth} depth and {rgb} colour frames of {counted(scenes, 'scene')}"
     if not left_out:
         return seen
     more = f", and {len(left_out) - 1} more left out" if len(left_out) > 1 else ""
     return f"{seen}; {left_out[0].name}: {left_out[0].reason}{more}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
