@@ -72,6 +72,8 @@ class Part(click.ParamType[tuple[int, int]]):
             part, parts = (int(number) for number in value.split("/"))
         except ValueError:
             self.fail(f"{value!r} is no part, wanted for example 1/8", param, ctx)
+        if parts < 1:
+            self.fail(f"{value!r}: there must be 1 part or more", param, ctx)
         if not 1 <= part <= parts:
             self.fail(f"{value!r}: the part must be between 1 and {parts}", param, ctx)
         return part, parts

@@ -195,15 +195,54 @@ def test_results_alone_make_a_report_without_pictures(tmp_path):
     assert "Some pictures are not beside the results" in page.text
 
 
-@pytest.mark.parametrize(
-    ("path", "told"), [("../outside.png", "inside the study's folder"), ("bad.png", "wanted a PNG of three tiles")]
-)
-def test_a_picture_that_is_none_is_told(tmp_path, path, told):
+def test_a_picture_outside_the_study_is_refused(tmp_path):
     (tmp_path / "outside.png").write_bytes(png_bytes(strip(0)))
-    folder = study_folder(tmp_path / "study", [synthetic_grid()], lambda r: replace(r, examples=[path]))
-    (folder / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(TrainError, match=told):
+    folder = study_folder(tmp_path / "study", [synthetic_grid()], lambda r: replace(r, examples=["../outside.png"]))
+    with pytest.raises(TrainError, match="inside the study's folder"):
         write_report(folder)
+
+
+def test_a_damaged_picture_costs_the_picture_alone(tmp_path):
+    folder = study_folder(tmp_path, [synthetic_grid()], lambda r: replace(r, examples=["bad.png"]))
+    (folder / "bad.png").write_bytes(b"no picture")
+    write_report(folder)
+    page = Page(read_page(folder))
+    assert not page.images
+    assert "Some pictures are not beside the results, or are damaged." in page.text
+
+
+def test_every_table_has_its_differences_on_the_page(tmp_path):
+    methods = synthetic_grid("methods", labels=["10%"], methods=["random", "rotation", "gradient-moco"])
+    folder = study_folder(tmp_path, [synthetic_grid(), methods])
+    write_report(folder)
+    text = Page(read_page(folder)).text
+    assert text.index("Differences in the other tables") < text.index("rotation minus random")
+    assert "methods: densedepth on store rooms" in text
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_readers_are_told_where_seeds_share_a_pretraining(tmp_path, each):
+    def own(result):
+        if result.pretraining is None or not each:
+            return result
+        return replace(result, pretraining={**result.pretraining, "run": f"pretrained/{result.row}-{result.seed}"})
+
+    folder = study_folder(tmp_path, [synthetic_grid()], own)
+    write_report(folder)
+    told = "starts all its seeds from one pre-trained encoder"
+    assert (told in Page(read_page(folder)).text) == (not each)
+    assert (told in (folder / "report" / "labels.md").read_text()) == (not each)
+
+
+def test_files_of_an_earlier_report_do_not_stay(tmp_path):
+    folder = study_folder(tmp_path, [synthetic_grid()])
+    write_report(folder, metrics=["d1", "rms"])
+    (folder / "report" / "mine.md").touch()
+    assert (folder / "report" / "curve-rms.svg").exists()
+    write_results(folder / "results.jsonl", *synthetic_study([synthetic_grid("methods", labels=["100%"])]))
+    write_report(folder)
+    left = {path.name for path in (folder / "report").iterdir()}
+    assert left == {"findings.md", "results.csv", "methods.md", "methods.csv", "index.html", "mine.md"}
 
 
 def test_scores_of_another_version_are_not_described_as_todays(tmp_path):

@@ -338,7 +338,8 @@ def test_the_list_tells_all_work_and_touches_nothing(small_store, tmp_path):
     ]
     assert not (tmp_path / "out").exists()
     said = train("study", path, "--list", "--grid", "make3d", code=1).output
-    assert "--grid make3d: no such grid that has its stores, wanted one of labels" in said
+    assert f"--grid make3d: {path} has no such grid, wanted one of labels" in said
+    assert "there must be 1 part or more" in train("study", path, "--list", "--part", "1/0", code=2).output
     assert "part 3 of 3 has no cells" in train("study", path, "--list", "--part", "3/3").output
     one = train("study", path, "--list", "--part", "1/2").output
     assert "cell 1 of 2" in one

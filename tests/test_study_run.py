@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from train.signals import StopSignals
+from train.study import rehearsal
 from train.study.claim import claimed
 from train.study.folder import StudyFolder
 from train.study.plan import make_plan
@@ -25,7 +26,7 @@ from train.study.study_file import read_study
 from train.study.work import training_seconds
 
 from .small_runs import train
-from .small_studies import scores, write_study
+from .small_studies import STUDY, scores, write_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,7 +123,7 @@ def test_changed_options_are_new_cells_and_the_old_ones_stay(finished, small_sto
     before = content(out)
     study = write_study(tmp_path, small_store, ("steps = 2", "steps = 3"))
     said = train("study", study, "--out", out).output
-    assert f"note: 2 finished cells of other options stay in {out / 'cells'}" in said
+    assert "note: 2 finished cells that this study does not ask for, of other options" in said
     assert "pre-training 1 of 1" not in said, "it has not changed"
     after = content(out)
     assert {path: after[path] for path in before} == before
@@ -219,6 +220,67 @@ def test_a_signal_between_two_pieces_is_obeyed(small_store, tmp_path):
     outcome = work_on(plan, folder, plan.cells, command="", say=lambda x: (lines.append(x), stop(x)), say_run=str)
     assert (outcome.signal, outcome.done) == (signal.SIGTERM, 1)
     assert lines[-1].startswith("done in")
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_while_all_is_checked_first_ends_the_command(small_store, tmp_path, monkeypatch, how, code):
+    begin = rehearsal._begin_finetuning
+
+    def signalled(*of):
+        os.kill(os.getpid(), how)
+        begin(*of)
+
+    monkeypatch.setattr(rehearsal, "_begin_finetuning", signalled)
+    said = train("study", write_study(tmp_path, small_store), "--out", tmp_path / "out", code=code).output
+    assert f"Stopped by {how.name} before anything was begun." in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_call_for_one_table_keeps_what_calls_for_others_found(small_store, tmp_path):
+    """As the README has it: a command a table, each with the stores that it needs, all on one OUT."""
+    grid = STUDY[STUDY.index("[[grid]]") :].replace('"random", "gradient-moco"', '"random"')
+    other = grid.replace('"labels"', '"make3d"').replace('["rooms"]', '["streets"]')
+    kept = ('"random", "gradient-moco"', '"random"')
+    study = write_study(tmp_path, Path(), ("[pretrain]", 'streets = ""\n[pretrain]'), ("[[grid]]", f"{other}[[grid]]"),
+                        kept, ('rooms = "."', 'rooms = ""'))  # fmt: skip
+    out, streets = tmp_path / "out", tmp_path / "streets.zarr"
+    shutil.copytree(small_store, streets)
+    said = train("study", study, "--grid", "make3d", "--out", out, code=1).output
+    assert "no grid of make3d has its stores, wanted --store streets=PATH" in said
+    train("study", study, "--grid", "make3d", "--store", f"streets={streets}", "--out", out)
+    said = train("study", study, "--grid", "labels", "--store", f"rooms={small_store}", "--out", out).output
+    assert f"note: store streets is {streets}, as before" in said
+    header, results = read_results(out / "results.jsonl")
+    assert [result.store for result in results] == ["streets", "rooms"]
+    assert {path.name for path in (out / "report").glob("*.md")} == {"findings.md", "labels.md", "make3d.md"}
+    assert header.command.startswith("train study")
+    streets.rename(tmp_path / "moved.zarr")
+    said = train("study", study, "--store", f"rooms={small_store}", "--out", out).output
+    assert f"note: store streets was {streets}, which is gone; --store streets=PATH says where it is now" in said
+    assert {path.name for path in (out / "report").glob("*.md")} == {"findings.md", "labels.md"}
+    said = train("study", study, "--store", "rooms=a", "--store", "rooms=b", "--out", out, code=2).output
+    assert "--store rooms is both a and b, wanted one" in said
+
+
+def test_the_list_needs_no_encoder_whose_cells_are_done(finished, small_store, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for path in (out / "pretrained").glob("*/checkpoints"):
+        shutil.rmtree(path)
+    listed = train("study", write_study(tmp_path, small_store), "--out", out, "--list").output
+    assert "not needed, its cells are done" in listed
+    assert "left: " not in listed
+
+
+def test_a_note_of_a_pretraining_that_says_nothing_is_not_believed(finished, small_store, tmp_path):
+    plan = make_plan(read_study(write_study(tmp_path, small_store), {}))
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (link,) = plan.pretrainings
+    folder = StudyFolder(out)
+    assert folder.pretrained(link) is not None
+    (out / "pretrained" / f"{link.id}.json").write_text('{"format": "gfield study 1"}')
+    assert folder.pretrained(link) is None
 
 
 def test_what_an_inner_wish_to_stop_was_told_the_outer_one_knows():

@@ -300,8 +300,9 @@ def test_labels_stand_from_few_to_many():
 def test_the_study_in_docs_is_what_its_results_say(tmp_path):
     kept = Path(__file__).parents[1] / "docs" / "study"
     shutil.copy(kept / "results.jsonl", tmp_path)
+    shutil.copytree(kept / "examples", tmp_path / "examples")
     write_report(tmp_path)
-    written = [path for path in kept.iterdir() if path.suffix in (".md", ".csv", ".svg")]
-    assert len(written) == 8
+    written = [path for path in kept.iterdir() if path.suffix in (".md", ".csv", ".svg", ".html")]
+    assert len(written) == 9
     for path in written:
         assert (tmp_path / "report" / path.name).read_bytes() == path.read_bytes(), path.name

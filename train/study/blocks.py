@@ -69,6 +69,14 @@ class Block:
             return method
         return next((row for row in self.rows if self.method(row) == method), None)
 
+    @property
+    def shares_pretrainings(self) -> bool:
+        """Whether seeds of one row start from one and the same pre-trained encoder."""
+        runs = {(r.row, r.network, r.seed, r.pretraining["run"]) for r in self.results if r.pretraining is not None}
+        return len({(row, network, run) for row, network, _, run in runs}) < len(
+            {(row, network, seed) for row, network, seed, _ in runs}
+        )
+
     def amounts(self, network: str) -> dict[str, float]:
         """How many labels: shares where all are shares, else the frames of what is there; by the labels' text."""
         shares = {labels: share for labels in self.labels if (share := share_of(labels)) is not None}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +93,12 @@ def study(
     from train.study.jobs import Share
     from train.study.plan import make_plan
 
-    read = _read(file, preset, dict(stores))
-    plan = make_plan(read, machine)
+    read = _with_stores_of_before(_read(file, preset, _by_name(stores)), out)
+    plan = make_plan(read, machine, tables)
     for note in plan.notes:
         _say(f"note: {note}")
-    share = Share(read, machine, out or Path(), tables, part, _command(file, preset, stores, out, precision), keep)
+    command = _command(file, preset, read, dict(stores), out, precision)
+    share = Share(read, machine, out or Path(), tables, part, command, keep)
     cells = share.cells(plan)
     if not cells:
         assert part is not None
@@ -129,6 +132,33 @@ def report(folder: Path, out: Path | None, metrics: tuple[str, ...]) -> None:
         click.echo(path)
 
 
+def _by_name(stores: tuple[tuple[str, Path], ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for name, path in stores:
+        if found.setdefault(name, path) != path:
+            raise click.UsageError(f"--store {name} is both {found[name]} and {path}, wanted one")
+    return found
+
+
+def _with_stores_of_before(study: Study, out: Path | None) -> Study:
+    """The study with the stores that earlier calls on OUT gave, so that a call for one table keeps the others."""
+    from train.study.folder import StudyFolder
+
+    if out is None:
+        return study
+    folder = StudyFolder(out)
+    folder.check()
+    places = dict(study.stores)
+    for name, path in folder.stores_before().items():
+        if name in places and places[name] is None:
+            if path.exists():
+                places[name] = path
+                _say(f"note: store {name} is {path}, as before")
+            else:
+                _say(f"note: store {name} was {path}, which is gone; --store {name}=PATH says where it is now")
+    return replace(study, stores=places)
+
+
 def _read(file: Path | None, preset: str | None, stores: dict[str, Path]) -> Study:
     from train.study.study_file import read_preset, read_study
 
@@ -141,19 +171,20 @@ def _read(file: Path | None, preset: str | None, stores: dict[str, Path]) -> Stu
 def _run(plan: Plan, share: Share, cells: list[Cell], jobs: int) -> None:
     from train.study.folder import StudyFolder, count_done
     from train.study.jobs import run_jobs
-    from train.study.rehearsal import rehearse
     from train.study.run import StudyOutcome, work_on
 
     folder = StudyFolder(share.out)
-    folder.check()
     left = len(cells) - count_done(folder, cells)
     if left:
         _say(f"{plan.study.name}: {left} of {len(cells)} cells to do, checked first")
-        rehearse(plan, folder, cells)
+        _rehearse(plan, folder, cells)
     folder.begin(plan, share.command)
     strangers = folder.strangers(plan)
     if strangers:
-        _say(f"note: {len(strangers)} finished cells of other options stay in {share.out / 'cells'}")
+        _say(
+            f"note: {_counted(len(strangers), 'finished cell')} that this study does not ask for, of other options, "
+            f"stores or seeds, left as they are in {share.out / 'cells'}"
+        )
     if not left:
         outcome = StudyOutcome()
     elif jobs > 1:
@@ -162,6 +193,28 @@ def _run(plan: Plan, share: Share, cells: list[Cell], jobs: int) -> None:
         outcome = work_on(plan, folder, cells, command=share.command, keep=share.keep, say=_say, say_run=_say)
     folder.refresh(plan, share.command)
     _finish(plan, folder, cells, outcome)
+
+
+def _rehearse(plan: Plan, folder: StudyFolder, cells: list[Cell]) -> None:
+    """Try what may be refused; a signal that comes meanwhile ends the command, since nothing has begun."""
+    import signal
+
+    from train.signals import StopSignals
+    from train.study.rehearsal import rehearse
+    from train.study.work import StoppedError
+
+    with StopSignals() as signals:
+
+        def look() -> None:
+            if signals.received is not None:
+                raise StoppedError(signals.received)
+
+        try:
+            rehearse(plan, folder, cells, look=look)
+            look()
+        except StoppedError as stopped:
+            _say(f"Stopped by {signal.Signals(stopped.signal).name} before anything was begun.")
+            sys.exit(130 if stopped.signal == signal.SIGINT else 0)
 
 
 def _finish(plan: Plan, folder: StudyFolder, cells: list[Cell], outcome: StudyOutcome) -> None:
@@ -196,14 +249,24 @@ def _list(plan: Plan, out: Path | None, cells: list[Cell]) -> None:
 
 
 def _command(
-    file: Path | None, preset: str | None, stores: tuple[tuple[str, Path], ...], out: Path | None, precision: str | None
+    file: Path | None,
+    preset: str | None,
+    study: Study,
+    given: Mapping[str, Path],
+    out: Path | None,
+    precision: str | None,
 ) -> str:
-    """The command that runs the whole study, whichever part of it this is."""
+    """The command that runs the whole study, whichever part of it this is; ``given`` are stores as the user wrote."""
     words = ["train", "study", *([str(file)] if file else ["--preset", str(preset)])]
-    for name, path in stores:
-        words += ["--store", f"{name}={path}"]
+    for name, path in study.stores.items():
+        if name in given or (preset is not None and path is not None):
+            words += ["--store", f"{name}={given.get(name, path)}"]
     words += ["--out", str(out)]
     return shlex.join([*words, *(["--precision", precision] if precision else [])])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _refuse_torchrun() -> None:

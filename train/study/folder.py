@@ -97,6 +97,14 @@ class StudyFolder:
         if seen != FORMAT:
             raise TrainError(f"{file}: of format {seen!r}, this version of train goes on with {FORMAT!r}")
 
+    def stores_before(self) -> dict[str, Path]:
+        """Where the stores were that the study was begun or gone on with last, by name."""
+        try:
+            stores = json.loads((self.path / "study.json").read_bytes())["stores"]
+            return {str(name): Path(store["path"]) for name, store in stores.items()}
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            return {}
+
     def pretraining_run(self, link: Pretraining) -> Path:
         """Folder of its run."""
         return self.path / "pretrained" / link.id
@@ -114,7 +122,8 @@ class StudyFolder:
         content = _read(self.path / "pretrained" / f"{link.id}.json")
         if content is None or not (self.pretraining_run(link) / "checkpoints").is_dir():
             return None
-        return content
+        kinds = {"run": str, "steps": int, "loss": int | float, "seconds": int | float}
+        return content if all(isinstance(content.get(key), kind) for key, kind in kinds.items()) else None
 
     def write_pretrained(self, link: Pretraining, facts: Mapping[str, Any]) -> None:
         """Note that a pre-training is finished."""

@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TextIO
 
-from train.errors import TrainError
 from train.signals import StopSignals
 from train.study.folder import StudyFolder
 from train.study.pieces import Cell, Plan
@@ -55,9 +54,6 @@ class Share:
     def cells(self, plan: Plan) -> list[Cell]:
         """The cells of a plan that belong to it."""
         chosen = [cell for cell in plan.cells if not self.tables or set(self.tables) & set(cell.tables)]
-        if not chosen:
-            has = ", ".join(dict.fromkeys(grid.table for grid in plan.grids))
-            raise TrainError(f"--grid {self.tables[0]}: no such grid that has its stores, wanted one of {has}")
         return part_of(chosen, self.part)
 
 

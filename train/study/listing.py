@@ -16,11 +16,13 @@ def list_pieces(plan: Plan, folder: StudyFolder | None, cells: Sequence[Cell]) -
     """A line for every pre-training and cell: what it is, its steps, and whether it is done."""
     costs = Costs(folder, plan)
     pieces: list[Cell | Pretraining] = [*needed_pretrainings(cells), *cells]
+    wanted = costs.wanted(cells)
     for piece in pieces:
         steps = _steps(piece)
         frames = _frames(piece)
         size = f"{frames} frame{'s' if frames > 1 else ''}, {steps} step{'s' if steps > 1 else ''}"
-        yield f"{plan.title(piece)} ({size}): {costs.state(piece)}"
+        state = costs.state(piece) if piece in wanted or costs.is_done(piece) else "not needed, its cells are done"
+        yield f"{plan.title(piece)} ({size}): {state}"
     seconds, unknown = costs.left(cells)
     if seconds or unknown:
         yield f"left: {_left(seconds, unknown)}"
@@ -54,10 +56,18 @@ class Costs:
         about = f", about {told} in all" if told else ""
         return f"begun{about}" if self._begun(piece) else about.removeprefix(", ").removesuffix(" in all") or "to do"
 
+    def is_done(self, piece: Cell | Pretraining) -> bool:
+        """Whether a piece is finished."""
+        return self._content(piece) is not None
+
+    def wanted(self, cells: Sequence[Cell]) -> list[Cell | Pretraining]:
+        """The unfinished cells, and the unfinished pre-trainings that these need."""
+        left = [cell for cell in cells if not self.is_done(cell)]
+        return [*(link for link in needed_pretrainings(left) if not self.is_done(link)), *left]
+
     def left(self, cells: Sequence[Cell]) -> tuple[float, int]:
         """Seconds that the unfinished pieces may take, and how many there are of which that is not known."""
-        pieces: list[Cell | Pretraining] = [*needed_pretrainings(cells), *cells]
-        costs = [self.seconds(piece) for piece in pieces if self._content(piece) is None]
+        costs = [self.seconds(piece) for piece in self.wanted(cells)]
         return sum(cost for cost in costs if cost is not None), costs.count(None)
 
     def seconds(self, piece: Cell | Pretraining) -> float | None:

@@ -15,7 +15,7 @@ from train.study.findings import METRIC_NAMES, Comparison, comparisons, headline
 from train.study.print_tables import figure_text
 from train.study.results import Header, Result
 from train.study.style import CSS, html_text
-from train.study.tables import NONE, PAPER, Table, merged
+from train.study.tables import NONE, ONE_PRETRAINING, PAPER, Table, merged
 
 _WIDE, _NARROW = 720, 360
 _LONG = 34
@@ -68,9 +68,10 @@ def page(
         _answers(blocks, metrics),
         "<h2>Tables</h2>" if tables else "",
         *map(_table, tables),
+        _other_differences(blocks, metrics[0]),
         examples,
         _costs(results),
-        f"<h2>How to read this</h2>{_READING}{_protocols(protocols)}",
+        f"<h2>How to read this</h2>{_READING}{_one_pretraining(blocks)}{_protocols(protocols)}",
         _how(header),
     ]
     body = "\n".join(filter(None, sections))
@@ -105,8 +106,33 @@ def _opening(header: Header, results: Sequence[Result]) -> str:
 
 def _answers(blocks: Sequence[Block], metrics: Sequence[str]) -> str:
     """What the study says, in a sentence, in curves and in figures: of some of its tables, or of all it has."""
-    asked = [block for block in blocks if block.table in ("labels", "defects")] or blocks
-    return "".join(_answer(block, network, metrics) for block in asked for network in block.networks)
+    return "".join(_answer(block, network, metrics) for block in _asked(blocks) for network in block.networks)
+
+
+def _asked(blocks: Sequence[Block]) -> Sequence[Block]:
+    """The blocks that the page opens with."""
+    return [block for block in blocks if block.table in ("labels", "defects")] or blocks
+
+
+def _other_differences(blocks: Sequence[Block], metric: str) -> str:
+    """The comparisons of the blocks that it does not open with."""
+    asked = _asked(blocks)
+    found = [
+        f'<p class="faint">{html_text(_where(block, network))}</p>{told}'
+        for block in blocks
+        if block not in asked
+        for network in block.networks
+        if (told := _differences(block, network, metric))
+    ]
+    return f"<h2>Differences in the other tables</h2>{''.join(found)}" if found else ""
+
+
+def _one_pretraining(blocks: Sequence[Block]) -> str:
+    return f"<p>{html_text(ONE_PRETRAINING)}</p>" if any(block.shares_pretrainings for block in blocks) else ""
+
+
+def _where(block: Block, network: str) -> str:
+    return f"{block.table}: {network} on store {block.store}, protocol {block.protocol}, {block.extent()}."
 
 
 def _answer(block: Block, network: str, metrics: Sequence[str]) -> str:

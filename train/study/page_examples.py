@@ -37,7 +37,7 @@ def examples_html(folder: Path, blocks: Sequence[Block]) -> str:
     Raises
     ------
     TrainError
-        If a picture is damaged, or its path leads out of the folder.
+        If a picture's path leads out of the folder. One that is gone or damaged is told on the page.
     """
     shown: dict[tuple[str, str], str] = {}
     missing = False
@@ -48,12 +48,12 @@ def examples_html(folder: Path, blocks: Sequence[Block]) -> str:
             if place in shown or not chosen:
                 continue
             paths = {r.row: [_inside(folder, path) for path in r.examples] for r in chosen}
-            if not all(path.is_file() for row in paths.values() for path in row):
+            try:
+                shown[place] = _grid(block, network, chosen[0], paths)
+            except TrainError:
                 missing = True
-                continue
-            shown[place] = _grid(block, network, chosen[0], paths)
     if missing:
-        shown["", ""] = '<p class="faint">Some pictures are not beside the results.</p>'
+        shown["", ""] = '<p class="faint">Some pictures are not beside the results, or are damaged.</p>'
     return f"<h2>Example predictions</h2>{''.join(shown.values())}" if shown else ""
 
 

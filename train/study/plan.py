@@ -32,7 +32,7 @@ from train.study.study_file import STARTS, Chain, Grid, Row, Study
 FINETUNE_BATCH = 8  # the released code's; all labelled frames where these are fewer
 
 
-def make_plan(study: Study, machine: Mapping[str, Any] | None = None) -> Plan:
+def make_plan(study: Study, machine: Mapping[str, Any] | None = None, tables: Sequence[str] = ()) -> Plan:
     """The work of a study, checked as far as its stores tell.
 
     Parameters
@@ -41,12 +41,14 @@ def make_plan(study: Study, machine: Mapping[str, Any] | None = None) -> Plan:
         The study.
     machine
         Options such as ``device`` and ``precision`` that win over the file's, for pre-training and fine-tuning.
+    tables
+        Which ones are asked for, all where empty; the plan has the others too, but no notes on them.
 
     Raises
     ------
     TrainError
-        If no grid has its stores, a store lacks a level, depth, labelled or test frames, or there are fewer labelled
-        frames than asked for.
+        If no grid that is asked for has its stores, a store lacks a level, depth, labelled or test frames, or there are
+        fewer labelled frames than asked for.
     StoreError
         If a store is not whole.
     """
@@ -54,11 +56,16 @@ def make_plan(study: Study, machine: Mapping[str, Any] | None = None) -> Plan:
     notes = [
         f"grid {number} ({grid.table}) is left out: no --store {' and no --store '.join(_missing(study, grid))}"
         for number, grid in enumerate(study.grids, start=1)
-        if _missing(study, grid)
+        if _missing(study, grid) and _asked(grid.table, tables)
     ]
-    if not grids:
-        wanted = " ".join(f"--store {name}=PATH" for name, path in study.stores.items() if path is None)
-        raise TrainError(f"{study.source}: no grid has its stores, wanted {wanted}")
+    asked = [grid for grid in study.grids if _asked(grid.table, tables)]
+    if not asked:
+        has = ", ".join(dict.fromkeys(grid.table for grid in study.grids))
+        raise TrainError(f"--grid {tables[0]}: {study.source} has no such grid, wanted one of {has}")
+    if not any(grid in grids for grid in asked):
+        missing = dict.fromkeys(name for grid in asked for name in _missing(study, grid))
+        wanted = " ".join(f"--store {name}=PATH" for name in missing)
+        raise TrainError(f"{study.source}: no grid{_of(tables)} has its stores, wanted {wanted}")
     names = sorted({name for grid in grids for name in _used_stores(study, grid)})
     paths = {name: study.stores[name] for name in names}
     stores = dict(zip(names, open_stores([path for path in paths.values() if path is not None]), strict=True))
@@ -67,8 +74,17 @@ def make_plan(study: Study, machine: Mapping[str, Any] | None = None) -> Plan:
     for grid in grids:
         for cell in planner.cells_of(grid):
             cells[cell.id] = _joined(cells[cell.id], cell) if cell.id in cells else cell
-    notes += _too_few(stores, list(cells.values())) + _same_frames(list(cells.values()))
+    told = [cell for cell in cells.values() if any(_asked(table, tables) for table in cell.tables)]
+    notes += _too_few(stores, told) + _same_frames(told)
     return Plan(study, stores, grids, list(cells.values()), notes)
+
+
+def _asked(table: str, tables: Sequence[str]) -> bool:
+    return not tables or table in tables
+
+
+def _of(tables: Sequence[str]) -> str:
+    return f" of {' and '.join(tables)}" if tables else ""
 
 
 @dataclass(frozen=True)

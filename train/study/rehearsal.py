@@ -6,7 +6,7 @@ one picture of a prediction that is flat: whatever the commands check, they chec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -25,8 +25,15 @@ from train.study.study_file import STARTS
 from train.study.work import cell_labels, settings_of
 
 
-def rehearse(plan: Plan, folder: StudyFolder, cells: Sequence[Cell]) -> None:
+def rehearse(plan: Plan, folder: StudyFolder, cells: Sequence[Cell], *, look: Callable[[], None]) -> None:
     """Begin every kind of work that some cells still need, and stop it at once.
+
+    Parameters
+    ----------
+    plan, folder, cells
+        The work.
+    look
+        Called after each kind; ends the rehearsal by what it raises, as where a signal has come.
 
     Raises
     ------
@@ -39,16 +46,19 @@ def rehearse(plan: Plan, folder: StudyFolder, cells: Sequence[Cell]) -> None:
         kind = str((link.method, link.encoder, link.stores, deciding(link.options)))
         if kind not in seen and folder.pretrained(link) is None:
             _begin_pretraining(link, plan, folder)
+            look()
         seen.add(kind)
     for cell in cells:
         start = cell.method if cell.method in STARTS else "a run"
         kind = str((start, cell.network, cell.encoder, cell.store, deciding(cell.options)))
         if kind not in seen:
             _begin_finetuning(cell, plan, folder)
+            look()
         seen.add(kind)
         for name in cell.protocols:
             if f"{cell.store} {name}" not in seen:
                 _score_one(cell, name, plan)
+                look()
             seen.add(f"{cell.store} {name}")
 
 

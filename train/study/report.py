@@ -8,6 +8,7 @@ from pathlib import Path
 
 from train.errors import TrainError
 from train.files import write_atomically
+from train.study import TABLES
 from train.study.blocks import Block, blocks_of
 from train.study.curves import label_curve
 from train.study.findings import METRIC_NAMES, comparisons, in_shares, worths
@@ -28,7 +29,8 @@ def write_report(study_folder: Path, out: Path | None = None, *, metrics: Sequen
     study_folder
         Of `train study`, with its ``results.jsonl``.
     out
-        Where to write; ``report`` in the study's folder by default. Files of an earlier report are replaced.
+        Where to write; ``report`` in the study's folder by default. Files of an earlier report are replaced, and
+        tables and curves that there are no results of any more are removed.
     metrics
         Whose curves to draw; the first one is told in sentences.
 
@@ -115,6 +117,13 @@ def _curves(blocks: Sequence[Block], metrics: Sequence[str]) -> Iterator[tuple[s
 def _write(folder: Path, files: dict[str, str]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        of_before = [
+            *folder.glob("curve-*.svg"),
+            *(folder / f"{name}.{end}" for name in TABLES for end in ("md", "csv")),
+        ]
+        for path in of_before:
+            if path.name not in files:
+                path.unlink(missing_ok=True)
         for name, text in files.items():
             write_atomically(folder / name, text.encode())
     except OSError as error:

@@ -22,6 +22,10 @@ TITLES = {
 }
 HERE, PAPER = "here", "paper"
 NONE = "\N{EN DASH}"
+ONE_PRETRAINING = (
+    "A pre-trained row starts all its seeds from one pre-trained encoder, while random draws first weights anew for "
+    "each seed: the interval of a pre-trained row holds nothing of how one pre-training differs from the next."
+)
 _INTERVAL = "± is half the 95 % interval of the mean over seeds (Student's t); where it is missing there is one seed."
 _MISSING = f"{NONE} was not run, or not yet; the paper has no figure there."
 _PAPER = f"paper: {paper.CITATION}; no seeds or deviations are given there."
@@ -100,7 +104,7 @@ def _methods_table(block: Block, labels: str) -> Table:
             lines.append(Line(heads, HERE, tuple(block.mean(network, row, labels, metric) for metric in metrics)))
             if row in printed:
                 lines.append(Line(heads, PAPER, tuple(printed[row].values())))
-    notes = [_INTERVAL, _MISSING]
+    notes = [*_how_read(block), _MISSING]
     if beside:
         encoders = ", ".join(f"{network} on {encoder}" for network, encoder in paper.ENCODERS.items())
         notes.append(f"{_PAPER} It has {encoders}; NYU Depth v2, 654 images.")
@@ -133,7 +137,7 @@ def _labels_table(block: Block, network: str) -> Table:
             figures = tuple(printed.get(share_of(text) or 0.0) for text in labels)
             if any(figure is not None for figure in figures):
                 lines.append(Line(heads, PAPER, figures))
-    notes = [_INTERVAL, "The same seed is the same labelled frames in every row.", _MISSING]
+    notes = [*_how_read(block), "The same seed is the same labelled frames in every row.", _MISSING]
     if beside:
         notes.append(f"{_PAPER} Its network here is not told, {network} is inferred; 100 % is from its other table.")
     return Table(
@@ -167,7 +171,7 @@ def _make3d_table(block: Block, labels: str) -> Table:
             )
     range_m = f"{paper.MAKE3D_RANGE_M:g} m"
     notes = (
-        _INTERVAL,
+        *_how_read(block),
         _MISSING,
         f"{_PAPER} N is NYU Depth v2, M is Make3D, N → M one after the other; which network is not told.",
         f"The paper's rms is normalised, it does not say how. Ours is divided by {range_m}, the end of the laser's "
@@ -183,6 +187,10 @@ def _make3d_table(block: Block, labels: str) -> Table:
         tuple(lines),
         notes,
     )
+
+
+def _how_read(block: Block) -> list[str]:
+    return [_INTERVAL, *([ONE_PRETRAINING] if block.shares_pretrainings else [])]
 
 
 def _printed_make3d(heads: tuple[str, ...], figures: Mapping[str, float]) -> Line:
