@@ -148,6 +148,41 @@ def test_missing_and_reshaped_weights_are_named():
     assert "no whole resnet18" in refused(tensors, None)
 
 
+@pytest.mark.parametrize(
+    ("deeper", "name", "block"),
+    [
+        ("resnet34", "resnet18", "layer1.2"),
+        ("resnet101", "resnet50", "layer3.6"),
+        ("resnet152", "resnet50", "layer2.4"),
+    ],
+)
+def test_a_deeper_resnet_is_not_taken_in_part(deeper, name, block):
+    for expected in (name, None):
+        said = refused(prefixed("module.", shapes(deeper)), expected)
+        assert said == (f"file.pth: a deeper network than {name} (prefix 'module.'), it has {block}, …; {name} wanted")
+
+
+def test_which_of_two_whole_encoders_is_meant_is_not_guessed():
+    both = {**prefixed("target_encoder.", encoder_part("resnet18")), **prefixed("online.", encoder_part("resnet18"))}
+    assert refused(both, "resnet18") == (
+        "file.pth: holds resnet18 more than once, under 'target_encoder.' and 'online.'; a file with the one that is "
+        "meant wanted"
+    )
+    queries = {**prefixed("encoder_k.", encoder_part("resnet18")), **prefixed("encoder_q.", encoder_part("resnet18"))}
+    assert find_encoder(queries, "resnet18", "file.pth").prefix == "encoder_q."
+
+
+def test_what_torch_save_did_not_write_is_told_in_words(tmp_path, recwarn):
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(TrainError, match=r"text\.pth: not what torch\.save writes; wanted a state dict"):
+        read_tensors(tmp_path / "text.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Canary(tmp_path / "ran")}, protocol=4))
+    with pytest.raises(TrainError, match=r"plain\.pth: .*wanted a state dict"):
+        read_tensors(tmp_path / "plain.pth")
+    assert not (tmp_path / "ran").exists()
+    assert not recwarn.list
+
+
 def test_another_encoder_is_told_by_its_name():
     assert refused(whole("resnet18"), "resnet50") == "file.pth: its encoder is resnet18, wanted resnet50 (--encoder)"
 

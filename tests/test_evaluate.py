@@ -189,11 +189,20 @@ def test_a_real_network_and_real_pictures(real_nyu, tmp_path):
     assert seen.metrics == pytest.approx(again.metrics, rel=1e-4), "in evaluation mode a batch does not matter"
 
 
+def test_make3ds_rms_is_told_in_metres_and_as_a_share_of_the_lasers_range(make3d):
+    seen = evaluate(Reddish(), make3d, PROTOCOLS["make3d-c1"], size_WH=(480, 640))
+    told = seen.as_dict()
+    assert told["rms_normalised"] == pytest.approx(told["metrics"]["rms"] / 80)
+    assert f"rms/80m {seen.metrics['rms'] / 80:.3f}" in seen.summary()
+    assert "as a share of 80 m, the end of the laser's range" in told["protocol"]["text"]
+
+
 def test_a_result_says_what_it_is(nyu):
     seen = evaluate(Reddish(), nyu, PROTOCOLS["nyu-eigen"], size_WH=FULL)
     assert not seen.official
     assert "3 images (the protocol's own are 654: not comparable" in seen.summary()
     told = json.loads(json.dumps(seen.as_dict(), allow_nan=False))
+    assert "rms_normalised" not in told
     assert told["protocol"]["name"] == "nyu-eigen"
     assert told["protocol"]["version"] == 1
     assert "rows 45:471 and columns 41:601" in told["protocol"]["text"]

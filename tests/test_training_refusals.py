@@ -26,6 +26,7 @@ def one_line(result):
         (["--batch", "8"], "batch 8"),
         (["--batch", "3", "--accumulate", "2"], "multiple of 2"),
         (["--queue", "3"], "multiple of the batch of 2"),
+        (["--bn-groups", "3"], "--bn-groups 3 of 2 samples at a time, wanted a number that divides them"),
         (["--device", "cuda"], "device"),
         (["--device", "nonsense"], "nonsense"),
         (["--init", "nowhere"], "nowhere"),
@@ -39,6 +40,13 @@ def one_line(result):
 def test_wrong_options_of_pretraining_are_one_line(small_store, tmp_path, options, wanted):
     result = train("pretrain", small_store, "--out", tmp_path / "run", *SMALL, "--steps", 1, *options, code=1)
     assert wanted in one_line(result)
+    assert not (tmp_path / "run").exists(), "the corrected command is not refused for what the wrong one left"
+
+
+@pytest.mark.parametrize("start", ["random", "imagenet"])
+def test_a_start_that_is_no_method_points_to_its_command(small_store, tmp_path, start):
+    result = train("pretrain", small_store, "--out", tmp_path / "run", "--method", start, code=2)
+    assert f"'{start}' needs no pre-training: train finetune STORE --init {start} --out RUN" in result.output
 
 
 def test_a_store_that_is_not_whole_is_refused_before_the_first_step(small_store, tmp_path):

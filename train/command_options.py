@@ -22,5 +22,8 @@ def say(text: str) -> None:
 def next_step(command: str, run: Path) -> str:
     """What one does with a run of ``pretrain`` or ``finetune``."""
     if command == "pretrain":
-        return f"next: train finetune STORE --init {run} --out RUN --network ... --encoder ..."
+        from train.runs import read_run
+
+        encoder = read_run(run)["arguments"]["encoder"]
+        return f"next: train finetune STORE --init {run} --encoder {encoder} --out RUN --network ..."
     return f"next: train evaluate STORE {run} --protocol ...; train predict IMAGE... --run {run}"

@@ -101,20 +101,20 @@ def find_encoder(tensors: State, name: str | None, what: str) -> FoundEncoder:
         If weights of the encoder are missing, of another shape, or no numbers; or if it is another encoder.
     """
     known = {encoder: _looked_for(tensors, encoder) for encoder in ([name] if name else ENCODERS)}
-    fitting = [found for found, wrong in known.values() if not wrong]
+    fitting = [one.found for one in known.values() if not one.wrong]
     if fitting:
         check_numbers(fitting[0].state, what)
         return fitting[0]
     if name:
-        others = [other for other in ENCODERS if other != name and not _looked_for(tensors, other)[1]]
+        others = [other for other in ENCODERS if other != name and not _looked_for(tensors, other).wrong]
         if others:
             raise TrainError(f"{what}: its encoder is {others[0]}, wanted {name} (--encoder)")
-    nearest, wrong = max(known.values(), key=lambda candidate: len(candidate[0].used))
-    if not nearest.used:
+    nearest = max(known.values(), key=lambda one: (one.share, len(one.found.used)))
+    if not nearest.found.used:
         has = ", ".join(list(tensors)[:3])
         wanted = name or "an encoder"
         raise TrainError(f"{what}: no name of {wanted} in it, it has {has}; wanted torchvision's names")
-    raise TrainError(f"{what}: no whole {nearest.name} (prefix {nearest.prefix!r}): {wrong}")
+    raise TrainError(f"{what}: {nearest.wrong}")
 
 
 def report(what: str, tensors: State, used: Collection[str], whose: str) -> str:
@@ -159,27 +159,58 @@ def refuse_imagenet(path: Path, sha256: str) -> None:
                 raise TrainError(f"{path}: torchvision's {published}, wanted as --init imagenet --weights {path}")
 
 
-def _looked_for(tensors: State, name: str) -> tuple[FoundEncoder, str]:
-    """What there is of an encoder under the prefix that has most of it, and what is wrong with that."""
+class _Candidate(NamedTuple):
+    """What there is of an encoder in a file, what share of its names that is, and what is wrong with it."""
+
+    found: FoundEncoder
+    share: float
+    wrong: str
+
+
+def _looked_for(tensors: State, name: str) -> _Candidate:
+    """What there is of an encoder under the prefix that has most of it."""
     with torch.device("meta"):
         wanted = make_encoder(name, 0).state_dict()
     # All of a DenseNet's names begin with "features.", so that it may be a part of the prefix or not be there at all.
     own = {key.removeprefix(_DENSE): key for key in wanted}
     names = {undotted(key): key for key in tensors}
-    prefix = _common_prefix(names, own)
+    prefix, others = _common_prefix(names, own)
     there = {key: names[prefix + tail] for tail, key in own.items() if prefix + tail in names}
     state = {key: tensors[name_there] for key, name_there in there.items()}
     shown = prefix.removesuffix(_DENSE) if name.startswith("densenet") else prefix
-    return FoundEncoder(name, state, shown, frozenset(there.values())), unfit(wanted, state)
+    found = FoundEncoder(name, state, shown, frozenset(there.values()))
+    wrong = ""
+    if unfitting := unfit(wanted, state):
+        wrong = f"no whole {name} (prefix {shown!r}): {unfitting}"
+    elif others:
+        places = " and ".join(repr(place) for place in (prefix, *others))
+        wrong = f"holds {name} more than once, under {places}; a file with the one that is meant wanted"
+    elif deeper := _blocks_too_many(names, prefix, own):
+        more = ", …" if len(deeper) > 1 else ""
+        wrong = f"a deeper network than {name} (prefix {shown!r}), it has {deeper[0]}{more}; {name} wanted"
+    return _Candidate(found, len(there) / len(wanted), wrong)
 
 
-def _common_prefix(names: Iterable[str], own: Collection[str]) -> str:
+def _blocks_too_many(names: Iterable[str], prefix: str, own: Collection[str]) -> list[str]:
+    """Blocks in the stages of the encoder that it has not: ResNet-34's, say, which has all of ResNet-18's names."""
+    blocks = {".".join(tail.split(".")[:2]) for tail in own}
+    stages = {block.partition(".")[0] for block in blocks if block[-1].isdigit()}
+    there = (".".join(name.removeprefix(prefix).split(".")[:2]) for name in names if name.startswith(prefix))
+    return [block for block in dict.fromkeys(there) if block.partition(".")[0] in stages and block not in blocks]
+
+
+def _common_prefix(names: Iterable[str], own: Collection[str]) -> tuple[str, list[str]]:
+    """The prefix that most of the encoder's names have, and others that have as many, if that is most of them."""
     votes: Counter[str] = Counter()
     for name in names:
         starts = [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
         votes.update(name[:start] for start in starts if name[start:] in own)
     # A momentum-contrast model holds its encoder twice; the query's is the one that learns.
-    return max(votes, key=lambda prefix: (votes[prefix], "encoder_k" not in prefix), default="")
+    best = max(votes, key=lambda prefix: (votes[prefix], "encoder_k" not in prefix), default="")
+    if 2 * votes[best] < len(own):
+        return best, []
+    equal = [prefix for prefix in votes if votes[prefix] == votes[best] and prefix != best]
+    return best, [prefix for prefix in equal if "encoder_k" not in prefix]
 
 
 def _grouped(names: Iterable[str], used: Collection[str]) -> list[str]:

@@ -56,11 +56,17 @@ class Evaluation:
         """Whether as many images were scored as the official test split has."""
         return self.images == self.protocol.images
 
+    @property
+    def rms_normalised(self) -> float | None:
+        """``rms`` as a share of the protocol's range; None where it has none."""
+        return None if self.protocol.range_m is None else self.metrics["rms"] / self.protocol.range_m
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; a value that does not exist is null."""
         return {
             "protocol": {"name": self.protocol.name, "version": self.protocol.version, "text": self.protocol.text},
             "metrics": {name: _or_null(value) for name, value in self.metrics.items()},
+            **({} if self.rms_normalised is None else {"rms_normalised": _or_null(self.rms_normalised)}),
             "images": self.images,
             "official_images": self.protocol.images,
             "pixels": self.pixels,
@@ -77,6 +83,8 @@ class Evaluation:
         if not self.official:
             count += f" (the protocol's own are {self.protocol.images}: not comparable with published numbers)"
         values = "  ".join(f"{name} {self.metrics[name]:.3f}" for name in METRICS)
+        if self.rms_normalised is not None:
+            values += f"  rms/{self.protocol.range_m:g}m {self.rms_normalised:.3f}"
         return f"{self.protocol.name} version {self.protocol.version}, {count}\n{values}"
 
 

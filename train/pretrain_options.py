@@ -26,8 +26,18 @@ SECTIONS = {
 }
 _share = click.FloatRange(0, 1)
 
+
+class MethodName(click.Choice[str]):
+    """A method's name; the two starts that studies compare them with are no methods, and point to their command."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in ("random", "imagenet"):
+            self.fail(f"{value!r} needs no pre-training: train finetune STORE --init {value} --out RUN", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _OPTIONS = (
-    click.option("--method", type=click.Choice(list(METHODS)), default="gradient-moco", show_default=True),
+    click.option("--method", type=MethodName(list(METHODS)), default="gradient-moco", show_default=True),
     click.option("--recipe", metavar="NAME", help="Of moco: v2 or v1, as published.  [v2]"),
     click.option("--crop", type=click.FloatRange(0, 1, min_open=True), metavar="AREA",
                  help="Least share of the picture in a view.  [.5; others .08 to .75]"),

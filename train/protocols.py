@@ -8,6 +8,10 @@ from gfield import Region
 from train.errors import TrainError
 from train.metrics import Averaging
 
+# Where Make3D's laser ends. The paper's rms is normalised, it does not say by what; this makes its .190 into 15 m,
+# which is what networks reach there.
+MAKE3D_RANGE_M = 80.0
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -40,6 +44,8 @@ class Protocol:
         centres of ``cells``.
     mirror
         Whether the prediction is the mean with that of the mirrored picture.
+    range_m
+        What ``rms`` is also told as a share of; None where nobody publishes that.
     """
 
     name: str
@@ -56,6 +62,7 @@ class Protocol:
     above_m: float = 0.0
     input_rows: tuple[int, int] | None = None
     mirror: bool = False
+    range_m: float | None = None
 
 
 def _nyu(name: str, averaging: Averaging, cells: Region, cells_text: str, *, mirror: bool) -> Protocol:
@@ -86,7 +93,8 @@ def _make3d(name: str, below_m: float, cells_text: str, *, cropped: bool = False
     text = (
         "prediction: one, interpolated bilinearly at the centres of the laser's cells, clipped to 1-80 m; not scaled "
         "by the ground truth's median; ground truth: the laser's own grid of 55 rows and 305 columns, metres along the "
-        f"ray; {cells_text}; {_AVERAGING['image']}"
+        f"ray; {cells_text}; {_AVERAGING['image']}; rms in metres and, normalised as the paper's is in a way that it "
+        f"does not tell, as a share of {MAKE3D_RANGE_M:g} m, the end of the laser's range"
     )
     return Protocol(
         name=name,
@@ -101,6 +109,7 @@ def _make3d(name: str, below_m: float, cells_text: str, *, cropped: bool = False
         below_m=below_m,
         clip_m=(1.0, 80.0),
         input_rows=(200, 440) if cropped else None,
+        range_m=MAKE3D_RANGE_M,
     )
 
 

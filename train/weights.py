@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,9 @@ def _content(path: Path) -> Mapping[Any, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(_safetensors_reader()(str(path)))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are refused all the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise TrainError(f"{path}: {error.strerror or error}") from error
     except TrainError:
@@ -224,9 +227,11 @@ def _safetensors_reader() -> Callable[[str], State]:
 
 def _first_sentence(error: Exception) -> str:
     # torch's messages go on for paragraphs about how to load the file all the same, and say at their end what it was.
-    stopped_by = re.search(r"GLOBAL ([\w.]+) was not", str(error))
+    stopped_by = re.search(r"GLOBAL ([\w.]+) (?:was not|whose module)", str(error))
     if stopped_by:
         return f"holds a Python object, {stopped_by[1]}, which is not loaded, since that may run code"
+    if isinstance(error, LookupError):
+        return "not what torch.save writes"  # the bytes were taken for a pickle, and the error's text is one of them
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].split(". ")[0].rstrip(".")
 

@@ -36,6 +36,17 @@ class MomentumContrast(Pretext):
         self._keys_NC = self._frame_N = torch.empty(0)
         queue = options["queue"]
         setup.say(f"queue of {queue} keys, {queue / setup.frames:.2f} of the {setup.frames} frames")
+        if queue > setup.frames:
+            setup.say("note: the queue is longer than the data, so that it holds several old keys of each frame")
+        samples = settings.batch // setup.ranks.world // settings.accumulate
+        groups = options["bn_groups"] or default_bn_groups(samples)
+        if samples % groups:
+            raise TrainError(f"--bn-groups {groups} of {samples} samples at a time, wanted a number that divides them")
+        if groups == 1:
+            setup.say(
+                f"note: {samples} samples at a time share batch-norm's statistics, which may tell queries their keys; "
+                "16 or more are split and shuffled"
+            )
         self._moco = MoCo(
             setup.start(),
             setup.plain(),
@@ -45,8 +56,7 @@ class MomentumContrast(Pretext):
             momentum=options["momentum"],
             temperature=options["temperature"],
             head=options["head"],
-            bn_groups=options["bn_groups"]
-            or default_bn_groups(settings.batch // setup.ranks.world // settings.accumulate),
+            bn_groups=groups,
             ranks=setup.ranks,
             seed=settings.seed,
         )

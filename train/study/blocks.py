@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from train.errors import TrainError
 from train.labels import parse_labels
-from train.study.paper import MAKE3D_RANGE_M
+from train.protocols import MAKE3D_RANGE_M
 from train.study.results import TABLES, Header, Result
 from train.study.statistics import Estimate, estimate
 

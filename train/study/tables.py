@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from train.protocols import MAKE3D_RANGE_M
 from train.study import paper
 from train.study.blocks import Block, amount_text, labels_text, share_of
 from train.study.statistics import Estimate
@@ -169,7 +170,7 @@ def _make3d_table(block: Block, labels: str) -> Table:
             lines.append(
                 _printed_make3d((_network_text(block, network), method, data.replace("->", " → ") or NONE), figures)
             )
-    range_m = f"{paper.MAKE3D_RANGE_M:g} m"
+    range_m = f"{MAKE3D_RANGE_M:g} m"
     notes = (
         *_how_read(block),
         _MISSING,
