@@ -36,9 +36,14 @@ def test_a_device_out_of_memory_is_one_line_with_what_helps():
     assert "\n" not in said
 
 
-def test_memory_that_this_machine_does_not_have_is_not_taken_for_the_devices():
-    with pytest.raises(MemoryError), memory_advice():
+def test_memory_that_this_machine_does_not_have_is_one_line_too():
+    said = "this machine's memory is not enough: "
+    with pytest.raises(TrainError, match=f"{said}out of memory; less: --cache none"), memory_advice():
         raise MemoryError
+    with pytest.raises(TrainError, match=f"{said}.*can't allocate memory"), memory_advice():
+        torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="another"), memory_advice():
+        raise RuntimeError("another")
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])

@@ -172,6 +172,29 @@ def test_which_of_two_whole_encoders_is_meant_is_not_guessed():
     assert find_encoder(queries, "resnet18", "file.pth").prefix == "encoder_q."
 
 
+def test_a_damaged_query_encoder_is_told_and_the_key_encoder_not_taken_for_it():
+    queries = prefixed("module.encoder_q.", encoder_part("resnet18"))
+    del queries["module.encoder_q.layer4.1.bn2.running_var"]
+    said = refused({**queries, **prefixed("module.encoder_k.", encoder_part("resnet18"))}, None)
+    assert said == "file.pth: no whole resnet18 (prefix 'module.encoder_q.'): 1 missing (layer4.1.bn2.running_var)"
+
+
+def test_of_two_networks_the_one_that_is_asked_for_is_taken():
+    both = {**prefixed("student.", encoder_part("resnet18")), **prefixed("teacher.", encoder_part("resnet50"))}
+    assert find_encoder(both, "resnet18", "file.pth").prefix == "student."
+    assert find_encoder(both, "resnet50", "file.pth").prefix == "teacher."
+    assert refused(both, None) == (
+        "file.pth: holds resnet18 (prefix 'student.') and resnet50 (prefix 'teacher.'); --encoder tells which of them "
+        "is wanted"
+    )
+
+
+def test_negative_variances_are_no_weights():
+    tensors = {**encoder_part("resnet18")}
+    tensors["bn1.running_var"] = -tensors["bn1.running_var"].abs() - 1
+    assert refused(tensors, "resnet18") == "file.pth: bn1.running_var has negative values, wanted variances"
+
+
 def test_what_torch_save_did_not_write_is_told_in_words(tmp_path, recwarn):
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(TrainError, match=r"text\.pth: not what torch\.save writes; wanted a state dict"):

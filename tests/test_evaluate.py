@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -197,6 +198,15 @@ def test_make3ds_rms_is_told_in_metres_and_as_a_share_of_the_lasers_range(make3d
     assert "as a share of 80 m, the end of the laser's range" in told["protocol"]["text"]
 
 
+def test_depth_that_is_not_finite_is_no_score(nyu):
+    class Broken(Reddish):
+        def predict(self, rgb_N3HW):
+            return super().predict(rgb_N3HW) * float("nan")
+
+    with pytest.raises(TrainError, match=r"depth that is not finite predicted for 3 of 3 images, first \S+; weights"):
+        evaluate(Broken(), nyu, PROTOCOLS["nyu-eigen"], size_WH=FULL)
+
+
 def test_a_result_says_what_it_is(nyu):
     seen = evaluate(Reddish(), nyu, PROTOCOLS["nyu-eigen"], size_WH=FULL)
     assert not seen.official
@@ -216,13 +226,9 @@ def test_a_result_says_what_it_is(nyu):
 
 
 def test_no_number_is_null(nyu):
-    class Lost:
-        def predict(self, rgb_N3HW):
-            return torch.full((len(rgb_N3HW), 1, 5, 5), math.nan)
-
-    told = evaluate(Lost(), nyu, PROTOCOLS["nyu-full"], size_WH=(160, 120)).as_dict()
-    assert told["metrics"]["rms"] is None
-    assert told["metrics"]["d1"] == 0
+    nothing_counts = replace(PROTOCOLS["nyu-full"], below_m=0.002)
+    told = evaluate(Reddish(), nyu, nothing_counts, size_WH=(160, 120)).as_dict()
+    assert told["metrics"]["rms"] is told["metrics"]["d1"] is told["per_image"]["rms"][0] is None
     json.dumps(told, allow_nan=False)
 
 

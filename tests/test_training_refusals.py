@@ -43,6 +43,13 @@ def test_wrong_options_of_pretraining_are_one_line(small_store, tmp_path, option
     assert not (tmp_path / "run").exists(), "the corrected command is not refused for what the wrong one left"
 
 
+def test_a_store_that_is_given_twice_is_refused(small_store, tmp_path):
+    shutil.copytree(small_store, tmp_path / "copy.zarr")
+    options = ["--out", tmp_path / "run", *SMALL, "--steps", 1]
+    result = train("pretrain", small_store, tmp_path / "copy.zarr", *options, code=1)
+    assert f"copy.zarr: the same frames as {small_store}, wanted each store once" in one_line(result)
+
+
 @pytest.mark.parametrize("start", ["random", "imagenet"])
 def test_a_start_that_is_no_method_points_to_its_command(small_store, tmp_path, start):
     result = train("pretrain", small_store, "--out", tmp_path / "run", "--method", start, code=2)

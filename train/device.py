@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -102,14 +103,17 @@ def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Ten
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
+_CPU_MEMORY = re.compile("can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+
+
 @contextmanager
 def memory_advice() -> Iterator[None]:
-    """Turn the device's out-of-memory error into one line that says which options need less.
+    """Turn an out-of-memory error, of the device or of this machine, into one line that says which options need less.
 
     Raises
     ------
     TrainError
-        In place of `torch.OutOfMemoryError`.
+        In place of `torch.OutOfMemoryError`, `MemoryError`, and what torch raises where the CPU's memory is out.
     """
     try:
         yield
@@ -117,4 +121,13 @@ def memory_advice() -> Iterator[None]:
         first = str(error).splitlines()[0].split(". GPU ")[0].rstrip(".")
         raise TrainError(
             f"{first}; less memory: --accumulate 2 (same result), --cache host, a smaller --batch, or --size 320x240"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        text = str(error) or "out of memory"
+        if not isinstance(error, MemoryError) and not _CPU_MEMORY.search(text):
+            raise
+        first = text.splitlines()[0].rstrip(".")
+        raise TrainError(
+            f"this machine's memory is not enough: {first}; less: --cache none, --accumulate 2 (same result), "
+            "a smaller --batch, or --size 320x240"
         ) from error

@@ -102,6 +102,9 @@ def find_encoder(tensors: State, name: str | None, what: str) -> FoundEncoder:
     """
     known = {encoder: _looked_for(tensors, encoder) for encoder in ([name] if name else ENCODERS)}
     fitting = [one.found for one in known.values() if not one.wrong]
+    if len(fitting) > 1:
+        seen = " and ".join(f"{found.name} (prefix {found.prefix!r})" for found in fitting)
+        raise TrainError(f"{what}: holds {seen}; --encoder tells which of them is wanted")
     if fitting:
         check_numbers(fitting[0].state, what)
         return fitting[0]
@@ -142,6 +145,8 @@ def check_numbers(state: Mapping[str, torch.Tensor], what: str) -> None:
             raise TrainError(f"{what}: {name} is {kind}, wanted real numbers, dense on the CPU")
         if not bool(torch.isfinite(tensor.float()).all()):
             raise TrainError(f"{what}: {name} has values that are not finite")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise TrainError(f"{what}: {name} has negative values, wanted variances")
 
 
 def refuse_imagenet(path: Path, sha256: str) -> None:
@@ -168,27 +173,35 @@ class _Candidate(NamedTuple):
 
 
 def _looked_for(tensors: State, name: str) -> _Candidate:
-    """What there is of an encoder under the prefix that has most of it."""
+    """The one encoder of a name that there is, or what comes nearest to it, and what is wrong with that."""
     with torch.device("meta"):
         wanted = make_encoder(name, 0).state_dict()
     # All of a DenseNet's names begin with "features.", so that it may be a part of the prefix or not be there at all.
     own = {key.removeprefix(_DENSE): key for key in wanted}
     names = {undotted(key): key for key in tensors}
-    prefix, others = _common_prefix(names, own)
+    candidates = [_under(tensors, names, prefix, name, wanted, own) for prefix in _prefixes(names, own)]
+    whole = [candidate for candidate in candidates if not candidate.wrong]
+    if len(whole) > 1:
+        places = " and ".join(repr(candidate.found.prefix) for candidate in whole)
+        wrong = f"holds {name} more than once, under {places}; a file with the one that is meant wanted"
+        return whole[0]._replace(wrong=wrong)
+    return whole[0] if whole else candidates[0]
+
+
+def _under(
+    tensors: State, names: Mapping[str, str], prefix: str, name: str, wanted: State, own: Mapping[str, str]
+) -> _Candidate:
+    """What there is of an encoder under a prefix."""
     there = {key: names[prefix + tail] for tail, key in own.items() if prefix + tail in names}
     state = {key: tensors[name_there] for key, name_there in there.items()}
     shown = prefix.removesuffix(_DENSE) if name.startswith("densenet") else prefix
-    found = FoundEncoder(name, state, shown, frozenset(there.values()))
     wrong = ""
     if unfitting := unfit(wanted, state):
         wrong = f"no whole {name} (prefix {shown!r}): {unfitting}"
-    elif others:
-        places = " and ".join(repr(place) for place in (prefix, *others))
-        wrong = f"holds {name} more than once, under {places}; a file with the one that is meant wanted"
     elif deeper := _blocks_too_many(names, prefix, own):
         more = ", …" if len(deeper) > 1 else ""
         wrong = f"a deeper network than {name} (prefix {shown!r}), it has {deeper[0]}{more}; {name} wanted"
-    return _Candidate(found, len(there) / len(wanted), wrong)
+    return _Candidate(FoundEncoder(name, state, shown, frozenset(there.values())), len(there) / len(wanted), wrong)
 
 
 def _blocks_too_many(names: Iterable[str], prefix: str, own: Collection[str]) -> list[str]:
@@ -199,18 +212,18 @@ def _blocks_too_many(names: Iterable[str], prefix: str, own: Collection[str]) ->
     return [block for block in dict.fromkeys(there) if block.partition(".")[0] in stages and block not in blocks]
 
 
-def _common_prefix(names: Iterable[str], own: Collection[str]) -> tuple[str, list[str]]:
-    """The prefix that most of the encoder's names have, and others that have as many, if that is most of them."""
+def _prefixes(names: Iterable[str], own: Collection[str]) -> list[str]:
+    """What stands before the encoder's names: before most of them first; and all that stand before half of them."""
     votes: Counter[str] = Counter()
     for name in names:
         starts = [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
         votes.update(name[:start] for start in starts if name[start:] in own)
-    # A momentum-contrast model holds its encoder twice; the query's is the one that learns.
-    best = max(votes, key=lambda prefix: (votes[prefix], "encoder_k" not in prefix), default="")
-    if 2 * votes[best] < len(own):
-        return best, []
-    equal = [prefix for prefix in votes if votes[prefix] == votes[best] and prefix != best]
-    return best, [prefix for prefix in equal if "encoder_k" not in prefix]
+    # A momentum-contrast model holds its encoder twice. The query's is the one that learns, be it damaged.
+    averages = {
+        prefix for prefix in votes if (of := prefix.replace("encoder_k", "encoder_q")) != prefix and of in votes
+    }
+    ranked = [prefix for prefix, _ in votes.most_common() if prefix not in averages] or [""]
+    return [ranked[0], *(prefix for prefix in ranked[1:] if 2 * votes[prefix] >= len(own))]
 
 
 def _grouped(names: Iterable[str], used: Collection[str]) -> list[str]:

@@ -120,8 +120,8 @@ def evaluate(
     Raises
     ------
     TrainError
-        If the store is of another kind than the protocol, or has no test split, no depth, or not the levels of the
-        picture or the ground truth.
+        If a prediction is not finite, the store is of another kind than the protocol, or it has no test split, no
+        depth, or not the levels of the picture or the ground truth.
     """
     if store.spec.kind not in protocol.kinds:
         kinds = " or ".join(protocol.kinds)
@@ -141,6 +141,13 @@ def evaluate(
             errors.add(predicted_Nrc, true_Nrc, valid_Nrc)
             on_frames(len(data.index_N))
     pixels_N = errors.pixels()
+    broken_N = np.flatnonzero((pixels_N > 0) & ~np.isfinite(errors.per_image()["rms"]))
+    if len(broken_N):
+        first = store.names[rows][broken_N[0]]
+        raise TrainError(
+            f"{store.path}: depth that is not finite predicted for {len(broken_N)} of {len(frames)} images, first "
+            f"{first}; weights that are whole wanted"
+        )
     return Evaluation(
         protocol,
         errors.mean(protocol.averaging),

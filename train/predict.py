@@ -58,7 +58,7 @@ def predict_image(
     Raises
     ------
     PictureError
-        If the picture is empty, or one side is more than 8 times the other.
+        If the picture is empty, one side is more than 8 times the other, or the network gives no finite depth.
     """
     assert not net.training
     height, width = rgb_HWC.shape[:2]
@@ -72,4 +72,6 @@ def predict_image(
     rgb_13HW = torch.from_numpy(scaled_HWC).to(device).permute(2, 0, 1)[None].float() / 255
     depth_11hw = mirrored_mean(net, rgb_13HW) if mirror else net.predict(rgb_13HW)
     depth_hw = depth_11hw[0, 0].cpu().numpy()
+    if not np.isfinite(depth_hw).all():
+        raise PictureError(f"{name}: the network's depth is not finite, wanted a run whose weights are whole")
     return cv2.resize(depth_hw, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)

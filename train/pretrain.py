@@ -138,6 +138,7 @@ def pretrain(
     recipe_name, resolved = resolve_options(method, recipe, options)
     found = method_named(method)
     opened = open_stores(stores)
+    _refuse_twice(opened)
     level, (width, height) = common_size(opened, size_WH)
     parts = [(store, rows_of(store, ("train", "unlabeled"))) for store in opened]
     frames = Frames(parts, {name: f"{level}/{name}" for name in found.arrays})
@@ -275,3 +276,12 @@ def _common_region(stores: Sequence[Store], size_WH: tuple[int, int]) -> Region:
         left=max(region.left for region in regions),
         right=min(region.right for region in regions),
     )
+
+
+def _refuse_twice(stores: Sequence[Store]) -> None:
+    """A picture that is there twice would be its own negative."""
+    seen: dict[str, Store] = {}
+    for store in stores:
+        first = seen.setdefault(store.manifest.root, store)
+        if first is not store:
+            raise TrainError(f"{store.path}: the same frames as {first.path}, wanted each store once")

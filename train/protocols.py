@@ -15,7 +15,7 @@ MAKE3D_RANGE_M = 80.0
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score; a change of any field counts the version up.
+    """One way to score; a change that changes a score counts the version up.
 
     Attributes
     ----------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from types import FrameType
 from typing import Any, Self
@@ -40,4 +42,8 @@ class StopSignals:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT and os.environ.get("RANK", "0") == "0":
+            # A step may take long. Not by print, which this may have interrupted.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nStopping at the end of this step; Ctrl-C again stops at once, and saves nothing.\n")
         self.received = number
