@@ -6,9 +6,10 @@ from collections import Counter
 from typing import Any
 
 from gfield.console import print_facts, print_table, readable_bytes
+from gfield.listing import screenful
 from gfield.store import Store
 
-_SHOWN = 20
+_LISTS_ALL = ", which --json lists"
 
 
 def store_facts(store: Store) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     region = facts["valid_region"]
     where = f"rows {region['top']}:{region['bottom']}, columns {region['left']}:{region['right']}" if region else "all"
     made_of = [f"{entry['name']} ({readable_bytes(entry['size'])})" for entry in facts["source_files"]]
+    left_out = [f"{entry['name']}: {entry['reason']}" for entry in facts["left_out"]]
+    excluded = [f"frame {entry['frame']} ({entry['name']}): {entry['reason']}" for entry in facts["excluded"]]
     more = f" and {len(made_of) - 2} more" if len(made_of) > 2 else ""
     return [
         ("frames", f"{facts['frames']}: {splits}; {facts['scenes']} scenes"),
@@ -69,13 +72,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("field", ", ".join(f"{name} {value}" for name, value in facts["operator"].items() if value is not False)),
         ("region", where),
         ("made of", ", ".join(made_of[:2]) + more),
-        *_first("left out", [f"{entry['name']}: {entry['reason']}" for entry in facts["left_out"]]),
-        *_first("excluded", [f"frame {one['frame']} ({one['name']}): {one['reason']}" for one in facts["excluded"]]),
+        *(("left out", line) for line in screenful(left_out, _LISTS_ALL)),
+        *(("excluded", line) for line in screenful(excluded, _LISTS_ALL)),
         ("root hash", facts["root"]),
     ]
-
-
-def _first(what: str, lines: list[str]) -> list[tuple[str, str]]:
-    """As many as a terminal shows."""
-    more = [f"{len(lines) - _SHOWN} more, which --json lists"] if len(lines) > _SHOWN else []
-    return [(what, line) for line in [*lines[:_SHOWN], *more]]

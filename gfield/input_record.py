@@ -76,6 +76,6 @@ class InputRecord:
         if described is not None and describe_files(files) == described:
             self.keep(now, described)
             return 0
-        forgotten = forget_records(self.records) if seen else 0
+        forgotten = forget_records(self.records) if seen or described is not None else 0
         self.keep(now, None)
         return forgotten

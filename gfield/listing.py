@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gfield.frame import LeftOut
 
 _LISTED = 100
+_SCREENFUL = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,12 @@ def first_of(left_out: list[LeftOut], what: str) -> list[LeftOut]:
         return left_out
     last = left_out[_LISTED - 1]
     return [*left_out[:_LISTED], LeftOut(f"{more} more {what}", f"as {last.name}: {last.reason}", more)]
+
+
+def screenful(lines: list[str], where: str = "") -> list[str]:
+    """As many lines as a terminal shows, and how many more there are; ``where`` follows, to say what lists them all."""
+    more = len(lines) - _SCREENFUL
+    return [*lines[:_SCREENFUL], f"{more} more{where}"] if more > 0 else lines
 
 
 def counted(number: int, noun: str) -> str:

@@ -144,7 +144,7 @@ def checked_target(target: str | Path) -> Path:
         It is empty, ``.``, ``..``, the root folder, or a URL.
     """
     path = Path(target)
-    if path.name in ("", "..") or "://" in str(target) or re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(path)):
+    if path.name in ("", "..") or re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(path)):  # a Path has one slash of two
         raise BuildError(f"{str(target)!r} cannot be the store; a folder's path wanted, such as nyu.zarr")
     return path
 

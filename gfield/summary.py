@@ -9,12 +9,12 @@ from pathlib import Path
 from gfield.build import BuildReport
 from gfield.console import print_table, readable_bytes, readable_time
 from gfield.frame import LeftOut, Source
-from gfield.listing import counted
+from gfield.listing import counted, screenful
 from gfield.plan import Plan
 from gfield.spec import StoreSpec
 from gfield.verify import VerifyReport
 
-_SHOWN = 20
+_LISTS_ALL = ", which `gfield info --json STORE` lists"
 
 
 def build_summary(report: BuildReport, source: Source) -> str:
@@ -34,9 +34,9 @@ def build_summary(report: BuildReport, source: Source) -> str:
         lines.append(f"read as: {source.reading}")
     if report.shards_forgotten:
         lines.append(f"an input file had changed: {_shards(report.shards_forgotten)} of an earlier run made again")
-    lines += _left_out(report.left_out)
-    excluded = [f"excluded: frame {bad.index} ({source.names[bad.index]}): {bad.reason}" for bad in report.excluded]
-    lines += _first(excluded)
+    lines += _left_out(report.left_out, _LISTS_ALL)
+    excluded = [f"frame {bad.index} ({source.names[bad.index]}): {bad.reason}" for bad in report.excluded]
+    lines += [f"excluded: {line}" for line in screenful(excluded, _LISTS_ALL)]
     if report.left_out or report.excluded:
         files = sum(left_out.number for left_out in report.left_out)
         lines.append(f"left out in all: {files}, frames excluded: {len(report.excluded)}")
@@ -96,16 +96,9 @@ def _splits_lost(report: BuildReport, source: Source) -> list[str]:
     ]
 
 
-def _left_out(files: Iterable[LeftOut]) -> list[str]:
-    return _first([f"left out: {left_out.name}: {left_out.reason}" for left_out in files])
-
-
-def _first(lines: list[str]) -> list[str]:
-    """As many as a terminal shows; the store has them all."""
-    if len(lines) <= _SHOWN:
-        return lines
-    what = lines[0].partition(":")[0]
-    return [*lines[:_SHOWN], f"{what}: {len(lines) - _SHOWN} more, which `gfield info --json STORE` lists"]
+def _left_out(files: Iterable[LeftOut], where: str = "") -> list[str]:
+    told = [f"{left_out.name}: {left_out.reason}" for left_out in files]
+    return [f"left out: {line}" for line in screenful(told, where)]
 
 
 def _shards(count: int) -> str:

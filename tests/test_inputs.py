@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from gfield import inputs
 from gfield.frame import InputError
+from gfield.input_record import InputRecord
 from gfield.inputs import describe_files, quick_digest
 
 
@@ -101,6 +103,32 @@ def test_many_files_are_described_by_their_listing(files: list[Path]):
             "sha256": hashlib.sha256(listing.encode()).hexdigest(),
         }
     ]
+
+
+def test_what_is_known_of_an_input_is_forgotten_with_its_content_and_not_with_its_time(tmp_path: Path):
+    file, scratch = tmp_path / "in", tmp_path / "scratch"
+    record = InputRecord(tmp_path / "records", scratch)
+    for folder in (record.records, scratch):
+        folder.mkdir()
+    file.write_bytes(b"one")
+
+    def shard() -> None:
+        (record.records / "000000.json").write_text("{}")
+
+    assert record.forget_others([file]) == 0, "nothing is known yet"
+    shard()
+    file.write_bytes(b"two")
+    assert record.forget_others([file]) == 1, "what it was is not known, but that it has changed"
+    record.describe([file])
+    shard()
+    os.utime(file, ns=(1, 1))
+    assert record.forget_others([file]) == 0, "the same content"
+    file.write_bytes(b"six")
+    assert record.forget_others([file]) == 1
+    record.keep("", [{"name": "in", "size": 3, "sha256": "of a finished store"}])
+    shard()
+    assert record.forget_others([file]) == 1
+    assert not list(record.records.glob("0*"))
 
 
 def test_a_file_that_is_gone_is_told(files: list[Path]):

@@ -56,7 +56,7 @@ def assert_same(one, other, place="state"):
 
 def test_the_encoder_of_a_fine_tuning_starts_where_the_pre_training_ended(small_store, pretrained, tmp_path):
     steps = ["--network", "fcrn", *SMALL, "--steps", 1, "--lr", 0]
-    alone = "of this depth network the encoder alone is taken; decoder and last layer start anew"
+    alone = "of this depth network the encoder alone is taken, and nothing of its decoder"
     assert alone not in train("finetune", small_store, "--out", tmp_path / "run", "--init", pretrained, *steps).output
     after_it = ["--out", tmp_path / "next", "--init", tmp_path / "run"]
     assert alone in train("finetune", small_store, *after_it, *steps).output

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 
 import pytest
 
 import gfield
+from train.signals import StopSignals
 
 from .small_runs import SMALL, train
 
@@ -41,6 +44,13 @@ def test_wrong_options_of_pretraining_are_one_line(small_store, tmp_path, option
     result = train("pretrain", small_store, "--out", tmp_path / "run", *SMALL, "--steps", 1, *options, code=1)
     assert wanted in one_line(result)
     assert not (tmp_path / "run").exists(), "the corrected command is not refused for what the wrong one left"
+
+
+def test_the_first_ctrl_c_says_at_once_that_the_run_will_stop(capfd):
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT
+    assert "Stopping at the end of this step; Ctrl-C again stops at once, without saving." in capfd.readouterr().err
 
 
 def test_a_store_that_is_given_twice_is_refused(small_store, tmp_path):

@@ -74,7 +74,7 @@ def start_encoder(name: str, init: str, *, weights: Path | None = None, seed: in
         state, _ = encoder_state(Path(init), say)
         load_weights(encoder, state, init)
         if read_run(Path(init))["command"] == "finetune":
-            say(f"{init}: of this depth network the encoder alone is taken; decoder and last layer start anew")
+            say(f"{init}: of this depth network the encoder alone is taken, and nothing of its decoder")
     return encoder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 from types import FrameType
@@ -42,8 +43,13 @@ class StopSignals:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        if number == signal.SIGINT and os.environ.get("RANK", "0") == "0":
+        if number == signal.SIGINT and _speaks_for_all():
             # A step may take long. Not by print, which this may have interrupted.
             with contextlib.suppress(OSError):
-                os.write(2, b"\nStopping at the end of this step; Ctrl-C again stops at once, and saves nothing.\n")
+                os.write(2, b"\nStopping at the end of this step; Ctrl-C again stops at once, without saving.\n")
         self.received = number
+
+
+def _speaks_for_all() -> bool:
+    """Whether this process is the first rank, and no job of a study: a terminal sends Ctrl-C to all of them."""
+    return os.environ.get("RANK", "0") == "0" and multiprocessing.parent_process() is None

@@ -169,6 +169,7 @@ def _read(file: Path | None, preset: str | None, stores: dict[str, Path]) -> Stu
 
 
 def _run(plan: Plan, share: Share, cells: list[Cell], jobs: int) -> None:
+    from train.study.blocks import counted
     from train.study.folder import StudyFolder, count_done
     from train.study.jobs import run_jobs
     from train.study.run import StudyOutcome, work_on
@@ -182,7 +183,7 @@ def _run(plan: Plan, share: Share, cells: list[Cell], jobs: int) -> None:
     strangers = folder.strangers(plan)
     if strangers:
         _say(
-            f"note: {_counted(len(strangers), 'finished cell')} that this study does not ask for, of other options, "
+            f"note: {counted(len(strangers), 'finished cell')} that this study does not ask for, of other options, "
             f"stores or seeds, left as they are in {share.out / 'cells'}"
         )
     if not left:
@@ -263,10 +264,6 @@ def _command(
             words += ["--store", f"{name}={given.get(name, path)}"]
     words += ["--out", str(out)]
     return shlex.join([*words, *(["--precision", precision] if precision else [])])
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _refuse_torchrun() -> None:
