@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gfield.edges import COMPILED, CompiledPlanes
 from gfield.frame import InputError, Region
 from gfield.grmc import pil_grey, wrapped_field_bits
 from gfield.quads import EdgePlanes, magnitude_bits, part_of
@@ -178,8 +179,7 @@ def auto_thresholds(
     """
     region = _checked_region(rgb_HWC, valid_region)
     grey_HW = cv2.cvtColor(part_of(rgb_HWC, region), cv2.COLOR_RGB2GRAY)
-    dx_HW, dy_HW = cv2.spatialGradient(grey_HW, borderType=cv2.BORDER_REPLICATE)
-    return _thresholds_of(cast(Int16, dx_HW), cast(Int16, dy_HW), l2_gradient)
+    return _thresholds_of(*_gradient(cast(UInt8, grey_HW)), l2_gradient)
 
 
 class FieldKernel:
@@ -189,17 +189,33 @@ class FieldKernel:
     ----------
     params
         The operator's parameters.
+    compiled
+        Whether by compiled code, see `gfield.edges`, which gives the same fields; by default where that is there and
+        knows the parameters.
+
+    Raises
+    ------
+    InputError
+        If compiled code is asked for and is not there, or does not know the parameters.
     """
 
-    def __init__(self, params: FieldParams | None = None) -> None:
+    def __init__(self, params: FieldParams | None = None, *, compiled: bool | None = None) -> None:
         self.params = params or FieldParams()
+        able = COMPILED and self.params.variant == "sobel" and not self.params.l2_gradient
+        if compiled and not able:
+            raise InputError(f"no compiled operator for {self.params}; wanted compiled=None or False")
+        self.compiled = able if compiled is None else compiled
         self._planes: EdgePlanes | None = None
+        self._compiled_planes: CompiledPlanes | None = None
 
     def __call__(self, rgb_HWC: UInt8, valid_region: Region | None = None, out: Half | None = None) -> Half:
         """The gradient field of a picture; parameters, result and errors as in `gradient_field`."""
         region = _checked_region(rgb_HWC, valid_region)
         shape_HW = rgb_HWC.shape[:2]
         out_HW = np.empty(shape_HW, np.float16) if out is None else _checked_out(out, shape_HW)
+        if self.compiled:
+            self._walk_edges(rgb_HWC, region, out_HW)
+            return out_HW
         if self._planes is None or not self._planes.fit(shape_HW, region):
             self._planes = EdgePlanes(shape_HW, region)
         planes, scene_HWC = self._planes, part_of(rgb_HWC, region)
@@ -212,6 +228,17 @@ class FieldKernel:
         quads = planes.find()
         planes.scatter(quads, bits_of(*planes.gather(quads)), out_HW)
         return out_HW
+
+    def _walk_edges(self, rgb_HWC: UInt8, region: Region, out_HW: Half) -> None:
+        shape_HW = rgb_HWC.shape[:2]
+        if self._compiled_planes is None or not self._compiled_planes.fit(shape_HW, region):
+            self._compiled_planes = CompiledPlanes(shape_HW, region)
+        planes = self._compiled_planes
+        cv2.cvtColor(part_of(rgb_HWC, region), cv2.COLOR_RGB2GRAY, dst=planes.grey_HW)
+        low, high = self.params.low, self.params.high
+        if self.params.auto:
+            low, high = _thresholds_of(*_gradient(planes.grey_HW), l2_gradient=False)
+        planes.write_field(low, high, out_HW)
 
     def _find_edges(self, planes: EdgePlanes, rgb_HWC: UInt8) -> None:
         cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2GRAY, dst=planes.grey_HW)
@@ -228,6 +255,12 @@ class FieldKernel:
         cv2.spatialGradient(planes.grey_HW, dx=planes.dx_HW, dy=planes.dy_HW, borderType=cv2.BORDER_DEFAULT)
         low, high, l2_gradient = self.params.low, self.params.high, self.params.l2_gradient
         cv2.Canny(rgb_HWC, low, high, edges=planes.mask_HW, L2gradient=l2_gradient)
+
+
+def _gradient(grey_HW: UInt8) -> tuple[Int16, Int16]:
+    """``I_u`` and ``I_v`` with the rim replicated, as Canny does."""
+    dx_HW, dy_HW = cv2.spatialGradient(grey_HW, borderType=cv2.BORDER_REPLICATE)
+    return cast(Int16, dx_HW), cast(Int16, dy_HW)
 
 
 def _thresholds_of(dx_HW: Int16, dy_HW: Int16, l2_gradient: bool) -> tuple[int, int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+_SYNCING_THREADS = 16
 
 
 def temporary_name(folder: Path) -> Path:
@@ -25,8 +27,11 @@ def sync_folder(folder: Path) -> None:
 
 def sync_folders(top: Path) -> None:
     """Force the entries of a folder and of all folders below it to the disk."""
-    for folder, _, _ in os.walk(top, topdown=False):
-        sync_folder(Path(folder))
+    folders = [Path(folder) for folder, _, _ in os.walk(top)]
+    # Side by side, since each waits for the disk to empty its cache, and may then share that with the others.
+    with ThreadPoolExecutor(min(_SYNCING_THREADS, len(folders) or 1)) as pool:
+        for _ in pool.map(sync_folder, folders):
+            pass
 
 
 def write_atomically(path: Path, data: bytes, scratch: Path | None = None, *, durable: bool = True) -> None:

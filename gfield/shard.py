@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from gfield.blockfile import BlockFile
 from gfield.codec import Bytes, ChecksumError, Codec, check_crc
 
 _ABSENT = 2**64 - 1
@@ -48,17 +49,16 @@ class ShardWriter:
         self._codec = codec
         self._index_F2 = np.full((frames_per_shard, 2), _ABSENT, dtype="<u8")
         self._frames = 0
-        self._size = 0
         self._hash = blake3()
-        self._file = path.open("xb")
+        self._file = BlockFile(path)
 
     def append(self, frame: npt.NDArray[np.generic]) -> None:
         """Encode one frame and add it behind the last one."""
         payload, crc = self._codec.encode(frame)
-        start = self._size
+        start = self._file.size
         self._write(payload if isinstance(payload, bytes) else payload.data)
         self._write(crc)
-        self._index_F2[self._frames] = start, self._size - start
+        self._index_F2[self._frames] = start, self._file.size - start
         self._frames += 1
 
     def finish(self) -> Written:
@@ -66,19 +66,16 @@ class ShardWriter:
         index = self._index_F2.tobytes()
         self._write(index)
         self._write(struct.pack("<I", google_crc32c.value(index)))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return Written(self._size, self._hash.hexdigest())
+        self._file.finish()
+        return Written(self._file.size, self._hash.hexdigest())
 
     def close(self) -> None:
         """Close the file as it is; without `finish` it is no shard, and the caller removes it."""
         self._file.close()
 
     def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
+        self._file.append(data)
         self._hash.update(data)
-        self._size += len(data)
 
 
 class Shard:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gfield.field
 from gfield.field import FieldKernel, FieldParams, auto_thresholds, gradient_field
 from gfield.frame import InputError, Region
 from gfield.grmc import pil_grey
@@ -46,6 +47,17 @@ def pictures_and_regions(draw: st.DrawFn) -> tuple[np.ndarray, Region]:
     top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
     bottom, right = draw(st.integers(top + 1, height)), draw(st.integers(left + 1, width))
     return picture, Region(top, bottom, left, right)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["compiled", "OpenCV"])
+def _operator(request):
+    """Every test of this file sees both forms of the operator."""
+    if request.param == "compiled" and not gfield.field.COMPILED:
+        pytest.skip("the compiled operator is not there: it is made at installation, where a C compiler is")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gfield.field, "COMPILED", request.param == "compiled")
+        assert FieldKernel().compiled == (request.param == "compiled")
+        yield
 
 
 thresholds = st.tuples(st.integers(0, 600), st.integers(0, 600)).map(lambda pair: (min(pair), max(pair)))

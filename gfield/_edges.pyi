@@ -1,0 +1,6 @@
+from typing import Any
+
+def workspace_bytes(height: int, width: int, /) -> int: ...
+def edge_field(
+    grey: Any, height: int, width: int, out: Any, out_first: int, out_stride: int, low: int, high: int, work: Any, /
+) -> None: ...
