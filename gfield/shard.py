@@ -23,6 +23,7 @@ from gfield.blockfile import BlockFile
 from gfield.codec import Bytes, ChecksumError, Codec, check_crc
 
 _ABSENT = 2**64 - 1
+_WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
 
 
 class Written(NamedTuple):
@@ -101,6 +102,8 @@ class Shard:
             if size < index_bytes:
                 raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")
             mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        self._map: mmap.mmap | None = mapped
+        self._told = bytearray(frames_per_shard)
         self._bytes: Bytes = np.frombuffer(mapped, dtype=np.uint8)
         try:
             index = check_crc(self._bytes[size - index_bytes :])
@@ -112,6 +115,20 @@ class Shard:
         limit = size - index_bytes
         if (present > limit).any() or (present.sum(axis=1) > limit).any():
             raise ChecksumError(f"{path}: the index points outside the file")
+
+    def will_read(self, slot: int) -> None:
+        """Let the system fetch the frame at ``slot`` while others are decoded.
+
+        Said once for each frame: on a disk that has to be waited for it halves the time of a first batch, and later
+        the frames are in memory, or there are too many for that.
+        """
+        if _WILL_NEED is None or self._map is None or self._told[slot]:
+            return
+        self._told[slot] = 1
+        start, length = (int(value) for value in self._index_F2[slot])
+        if start != _ABSENT:
+            page = start // mmap.PAGESIZE * mmap.PAGESIZE
+            self._map.madvise(_WILL_NEED, page, start + length - page)
 
     def read(self, slot: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the frame at ``slot`` (0 is the shard's first) into ``out``."""
@@ -126,7 +143,7 @@ class Shard:
     def close(self) -> None:
         """Let go of the memory map."""
         # The map itself goes when its last view does; closing it under a view is an error.
-        self._bytes = np.empty(0, dtype=np.uint8)
+        self._map, self._bytes = None, np.empty(0, dtype=np.uint8)
 
     def __enter__(self) -> Self:
         return self

@@ -225,8 +225,10 @@ class Store:
         return rows
 
     def _read_part(self, array: ArraySpec, rows: npt.NDArray[np.intp], out: Array) -> None:
-        for place, row in enumerate(rows.tolist()):
-            shard, slot = divmod(row, self.spec.frames_per_shard)
+        places = [divmod(row, self.spec.frames_per_shard) for row in rows.tolist()]
+        for shard, slot in places:
+            self._shard(array, shard).will_read(slot)
+        for place, (shard, slot) in enumerate(places):
             try:
                 self._shard(array, shard).read(slot, out[place])
             except ChecksumError as error:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gfield import build_store, make_spec, open_nyuv2, open_store
-from train.cache import available_memory, choose_cache, fill_device, fill_host
+from train.cache import HostCache, available_memory, choose_cache, fill_device
 from train.errors import TrainError
 from train.frames import Frames
 
@@ -67,20 +67,47 @@ def test_what_is_asked_for_is_done_or_refused(listed, monkeypatch):
             choose_cache("host", listed, CPU)
 
 
-@pytest.mark.parametrize("place", ["host", "device"])
-def test_a_filled_cache_holds_every_frame_at_its_place(listed, place):
-    told = []
+def check(listed, name, index_N, frames_N):
+    for index, frame in zip(index_N, frames_N, strict=True):
+        store, row = listed.locate(index)
+        np.testing.assert_array_equal(frame, store.read(KEYS[name], [row])[0])
+
+
+def test_a_filled_cache_holds_every_frame_at_its_place(listed):
     with ThreadPoolExecutor(3) as pool:
-        if place == "host":
-            kept = fill_host(listed, pool, told.append)
-        else:
-            on_device = fill_device(listed, CPU, pool, told.append)
-            kept = {name: tensor.numpy() for name, tensor in on_device.items()}
-    assert sum(told) == 10
-    for name, key in KEYS.items():
-        for index, frame in enumerate(kept[name]):
-            store, row = listed.locate(index)
-            np.testing.assert_array_equal(frame, store.read(key, [row])[0])
+        on_device = fill_device(listed, CPU, pool)
+    for name, tensor in on_device.items():
+        check(listed, name, range(10), tensor.numpy())
+
+
+def test_the_host_cache_decodes_a_frame_once_and_only_when_it_is_asked_for(listed, monkeypatch):
+    decoded = []
+    read = Frames.read
+    monkeypatch.setattr(
+        Frames,
+        "read",
+        lambda self, name, index_N, out: (decoded.append((name, *index_N)), read(self, name, index_N, out)),
+    )
+    cache = HostCache(listed)
+    assert decoded == []
+    for asked in ([3, 1], [1, 7, 3], [7, 7, 1], [0, 3, 0]):
+        for name in KEYS:
+            index_N = np.asarray(asked)
+            out = listed.empty(name, len(index_N))
+            cache.read(name, index_N, out)
+            check(listed, name, index_N, out)
+    assert [index for name, index in decoded if name == "rgb"] == [3, 1, 7, 0, 0]  # asked for twice in one batch
+    assert [index for name, index in decoded if name == "gradient"] == [3, 1, 7, 0, 0]
+
+
+def test_many_threads_may_ask_the_host_cache_for_the_same_frames(listed):
+    for _ in range(3):
+        cache = HostCache(listed)
+        outs = [listed.empty("rgb", 10) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda out, cache=cache: cache.read("rgb", np.arange(10), out), outs))
+        for out in outs:
+            check(listed, "rgb", range(10), out)
 
 
 def write(root, texts):

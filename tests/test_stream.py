@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfield import StoreError, build_store, make_spec, open_nyuv2, open_store
+from train.cache import fill_device
 from train.errors import TrainError
 from train.frames import Frames
 from train.prefetch import prefetched
@@ -264,8 +265,13 @@ def test_a_damaged_chunk_names_its_shard(damaged):
     ):
         assert len(list(stream.batches(0, 5))) == 5
     assert not stream_threads()
-    with pytest.raises(StoreError, match=said):
-        Stream(damaged, batch=2, seed=0, cache="host")
+    with (
+        pytest.raises(StoreError, match=said),
+        Stream(damaged, batch=2, seed=0, cache="host") as stream,
+    ):
+        assert len(list(stream.batches(0, 5))) == 5
+    with pytest.raises(StoreError, match=said), ThreadPoolExecutor(2) as pool:
+        fill_device(damaged, torch.device("cpu"), pool)
     assert not stream_threads()
     with pytest.raises(StoreError, match=said):
         list(in_order(damaged, 3))
@@ -294,6 +300,7 @@ def test_control_c_ends_a_program_that_streams(path):
     code = f"""
 import signal
 from gfield import open_store
+from train.cache import fill_device
 from train.frames import Frames
 from train.stream import Stream
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's would be ignored

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from train.errors import TrainError
-from train.frames import Array, Frames
+from train.frames import Array, Frames, Index
 
 CacheMode = Literal["auto", "device", "host", "none"]
 _DEVICE_SHARE, _HOST_SHARE = 0.4, 0.5
@@ -51,43 +52,52 @@ def choose_cache(mode: CacheMode, frames: Frames, device: torch.device) -> tuple
     return "none", f"{size}, more than half of {on_host / 1e9:.3g} GB free"
 
 
-def fill_host(frames: Frames, pool: ThreadPoolExecutor, on_fill: Callable[[int], None]) -> dict[str, Array]:
-    """Decode every frame once into this process's memory, by name; ``on_fill`` is told of every few frames."""
-    kept = {name: frames.empty(name, len(frames)) for name in frames.names}
+class HostCache:
+    """Frames in this process's memory, each decoded when it is first asked for, so that the first batch is there soon.
 
-    def read(piece: range) -> int:
-        for name, array in kept.items():
-            frames.read(name, piece, array[piece.start : piece.stop])
-        return len(piece)
+    Parameters
+    ----------
+    frames
+        What is read, and for how many there is to be room.
+    """
 
-    for count in pool.map(read, _pieces(len(frames))):
-        on_fill(count)
-    return kept
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._kept = {name: frames.empty(name, len(frames)) for name in frames.names}
+        self._there = {name: np.zeros(len(frames), np.bool_) for name in frames.names}
+
+    def read(self, name: str, index_N: Index, out: Array) -> None:
+        """As `Frames.read`, from any number of threads."""
+        kept, there = self._kept[name], self._there[name]
+        missing_N = np.flatnonzero(~there[index_N]).tolist()
+        for place in missing_N:
+            # Decoded into what is this thread's own, and copied from there: a thread that decodes the same frame at
+            # the same time then writes the bytes that are there already, and nobody sees a frame half-way.
+            self._frames.read(name, index_N[place : place + 1], out[place : place + 1])
+            kept[index_N[place]] = out[place]
+            there[index_N[place]] = True
+        if len(missing_N) < len(index_N):
+            # Any other mode than "raise" lets NumPy write to `out` itself instead of to a copy of it.
+            np.take(kept, index_N, axis=0, out=out, mode="clip")
 
 
-def fill_device(
-    frames: Frames, device: torch.device, pool: ThreadPoolExecutor, on_fill: Callable[[int], None]
-) -> dict[str, torch.Tensor]:
+def fill_device(frames: Frames, device: torch.device, pool: ThreadPoolExecutor) -> dict[str, torch.Tensor]:
     """Decode every frame once onto the device, by name, with no second copy of all of them on the host."""
     kept: dict[str, torch.Tensor] = {}
     for name in frames.names:
         dtype = torch.from_numpy(frames.empty(name, 0)).dtype
         kept[name] = torch.empty((len(frames), *frames.frame_shape(name)), dtype=dtype, device=device)
 
-    def read(piece: range) -> int:
+    def read(piece: range) -> None:
         for name, tensor in kept.items():
             block = frames.empty(name, len(piece))
             frames.read(name, piece, block)
             tensor[piece.start : piece.stop].copy_(torch.from_numpy(block))
-        return len(piece)
 
-    for count in pool.map(read, _pieces(len(frames))):
-        on_fill(count)
+    pieces = (range(start, min(start + _PIECE, len(frames))) for start in range(0, len(frames), _PIECE))
+    for _ in pool.map(read, pieces):
+        pass
     return kept
-
-
-def _pieces(count: int) -> list[range]:
-    return [range(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE)]
 
 
 def ranks_on_this_machine() -> int:

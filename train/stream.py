@@ -9,17 +9,17 @@ Legend: N samples of a batch of this rank.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import numpy as np
 import torch
 
-from train.cache import CacheMode, choose_cache, fill_device, fill_host, ranks_on_this_machine
+from train.cache import CacheMode, HostCache, choose_cache, fill_device, ranks_on_this_machine
 from train.device import to_device
 from train.errors import TrainError
-from train.frames import Array, Frames
+from train.frames import Frames
 from train.prefetch import Batch, Places, prefetched
 from train.random import generator
 
@@ -63,8 +63,6 @@ class Stream:
         Where decoded frames are kept; see `train.cache.choose_cache`.
     threads
         That read; by default one for each of this rank's processors, at most 8.
-    on_fill
-        Is told, while a cache is filled, how many more frames are in.
 
     Attributes
     ----------
@@ -80,7 +78,7 @@ class Stream:
     TrainError
         If a batch of all ranks is empty or larger than the data, or the cache does not fit.
     StoreError
-        If a cache is filled and a frame cannot be read.
+        If the device's cache is filled and a frame cannot be read.
     """
 
     def __init__(
@@ -94,7 +92,6 @@ class Stream:
         device: torch.device | str = "cpu",
         cache: CacheMode = "auto",
         threads: int | None = None,
-        on_fill: Callable[[int], None] | None = None,
     ) -> None:
         if batch < 1:
             raise TrainError(f"batch {batch}, wanted 1 or more")
@@ -108,17 +105,14 @@ class Stream:
         self.cache, self.cache_reason = choose_cache(cache, frames, self._device)
         self._threads = threads or _default_threads()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="stream")
-        self._on_host: dict[str, Array] = {}
+        self._read = HostCache(frames).read if self.cache == "host" else frames.read
         self._on_device: dict[str, torch.Tensor] = {}
-        told = on_fill or (lambda frames_done: None)
-        try:
-            if self.cache == "host":
-                self._on_host = fill_host(frames, self._pool, told)
-            elif self.cache == "device":
-                self._on_device = fill_device(frames, self._device, self._pool, told)
-        except BaseException:
-            self.close()
-            raise
+        if self.cache == "device":
+            try:
+                self._on_device = fill_device(frames, self._device, self._pool)
+            except BaseException:
+                self.close()
+                raise
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps ``start`` to ``stop - 1``, across epochs.
@@ -144,7 +138,7 @@ class Stream:
     def close(self) -> None:
         """End the threads and let go of the cache; no batch can be asked for after it."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._on_host, self._on_device = {}, {}
+        self._read, self._on_device = self._frames.read, {}
 
     def __enter__(self) -> Self:
         return self
@@ -160,13 +154,6 @@ class Stream:
                 order = epoch_order(len(self._frames), self._seed, epoch, self._rank, self._world)
                 read_epoch = epoch
             yield step, order[place * self._batch : (place + 1) * self._batch]
-
-    def _read(self, name: str, index_N: Places, out: Array) -> None:
-        if self.cache == "host":
-            # Any other mode than "raise" lets NumPy write to `out` itself instead of to a copy of it.
-            np.take(self._on_host[name], index_N, axis=0, out=out, mode="clip")
-        else:
-            self._frames.read(name, index_N, out)
 
     def _from_device(self, planned: tuple[int, Places]) -> Batch:
         step, index_N = planned
