@@ -13,7 +13,7 @@ from gfield.frame import Region
 from gfield.quads import part_of
 
 try:
-    from gfield import _edges
+    from gfield._edges import edge_field, workspace_bytes
 except ImportError:  # no compiler, or a checkout that was never installed
     COMPILED = False
 else:
@@ -42,7 +42,7 @@ class CompiledPlanes:
         self._height, self._width = region.bottom - region.top, region.right - region.left
         self._padded_HW = np.zeros((self._height + 2, self._width + 2), np.uint8)
         self.grey_HW: npt.NDArray[np.uint8] = self._padded_HW[1:-1, 1:-1]
-        self._work = np.zeros(_edges.workspace_bytes(self._height, self._width), np.uint8)
+        self._work = np.zeros(workspace_bytes(self._height, self._width), np.uint8)
 
     def fit(self, shape_HW: tuple[int, int], region: Region) -> bool:
         """Whether the planes are for such pictures."""
@@ -55,8 +55,6 @@ class CompiledPlanes:
             whole_HW.fill(0)
         columns = self._shape_HW[1]
         first = self._region.top * columns + self._region.left
-        _edges.edge_field(
-            self._padded_HW, self._height, self._width, whole_HW, first, columns, low, high, self._work
-        )  # fmt: skip
+        edge_field(self._padded_HW, self._height, self._width, whole_HW, first, columns, low, high, self._work)
         if whole_HW is not out_HW:
             out_HW[...] = whole_HW

@@ -237,7 +237,11 @@ def _fields_from_stored_rgb(job: Job, shard: int, todo: list[ArraySpec]) -> Iter
             path = job.store / of_level.shard_path(shard)
             shards[spec.key] = stack.enter_context(Shard(path, job.spec.frames_per_shard, of_level.codec))
             rgb[spec.key] = np.empty(of_level.frame_shape, np.uint8)
-        for slot in range(len(job.spec.shard_frames(shard))):
+        slots = range(len(job.spec.shard_frames(shard)))
+        for stored in shards.values():
+            for slot in slots:
+                stored.will_read(slot)
+        for slot in slots:
             for spec in todo:
                 shards[spec.key].read(slot, rgb[spec.key])
             yield {spec.key: layers.gradient(spec, rgb[spec.key]) for spec in todo}
