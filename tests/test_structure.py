@@ -34,8 +34,11 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+# A compiled module stands here by its stub, which names what it imports as well: nothing.
 FILES = {
-    module_name(path): path for path in [ROOT / "cli.py", *ROOT.glob("gfield/**/*.py"), *ROOT.glob("train/**/*.py")]
+    module_name(path): path
+    for path in [ROOT / "cli.py", *ROOT.glob("gfield/**/*.py*"), *ROOT.glob("train/**/*.py")]
+    if path.suffix in (".py", ".pyi")
 }
 SOURCES = sorted(name for name in FILES if name.startswith("gfield.sources."))
 
