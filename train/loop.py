@@ -35,7 +35,7 @@ from train.signals import StopSignals
 from train.stream import Batch, Stream
 from train.weights import load_weights
 
-__all__ = ["Loop", "Outcome", "Pictures", "Task"]
+__all__ = ["Loop", "Outcome", "Pictures", "Task", "queue_step"]
 
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 _SECONDS_BETWEEN_SAVES = 600.0
@@ -131,7 +131,7 @@ class Loop:
                     if self.log is not None and batch.step % self.pictures_every == 0:
                         self.log.pictures(batch.step, task.pictures(batch))
                     rate = schedule(batch.step)
-                    names, values = _step(task, batch, optimizer, rate)
+                    names, values = queue_step(task, batch, optimizer, rate)
                     readback.send(Done(batch.step, len(batch.index_N), rate), names, values)
                     outcome.step = batch.step + 1
                     account.settle(readback.receive())
@@ -169,12 +169,17 @@ class Loop:
         self.ranks.any_rank(False)
 
 
-def _step(
+def queue_step(
     task: Task, batch: Batch, optimizer: torch.optim.Optimizer, rate: float
 ) -> tuple[tuple[str, ...], torch.Tensor]:
-    """One step; unless loss and gradients are finite, it changes nothing. Names and float32 values of its scalars.
+    """Queue one step on the device, which changes nothing unless its loss and gradients are finite.
 
-    Nothing here waits for the device, nor do the tasks: no number of it is looked at. ``"skipped"`` is 1 or 0.
+    Nothing here waits for the device, nor may a task: no number of it is looked at.
+
+    Returns
+    -------
+    tuple of str, Tensor
+        Names and float32 values of the step's scalars: the task's, ``"gradient_norm"``, and ``"skipped"``, 1 or 0.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
