@@ -40,7 +40,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.batchnorm import split_batchnorm
+from train.batchnorm import in_groups, out_of_groups, split_batchnorm
 from train.encoders import pooled_features
 from train.errors import TrainError
 from train.random import seeded_layers
@@ -159,6 +159,7 @@ class MoCo(nn.Module):
         self.temperature = temperature
         self.batch = batch
         self.ranks = ranks
+        self.bn_groups = bn_groups
         self.encoder_q = split_batchnorm(encoder_q, bn_groups)
         self.encoder_k = split_batchnorm(encoder_k, bn_groups)
         with seeded_layers(seed, "head"):
@@ -187,7 +188,7 @@ class MoCo(nn.Module):
         frame_N
             int64 from 0, the samples' frames: keys of a sample's own frame do not count. Without it, all keys do.
         """
-        q_NC = _vectors(self.encoder_q, self.head_q, query_N3HW)  # N C
+        q_NC = self._vectors(self.encoder_q, self.head_q, query_N3HW)  # N C
         with torch.autocast(q_NC.device.type, enabled=False):
             positive_N1 = (q_NC * keys_NC).sum(1, keepdim=True)  # N 1
             negative_NK = q_NC @ self.queue_CK  # N K
@@ -241,7 +242,7 @@ class MoCo(nn.Module):
         shuffled_NC = torch.empty(samples, len(self.queue_CK), device=images_N3HW.device)  # N C
         for part in range(micro_batches):
             images_n3HW = images_B3HW[mine_N[part::micro_batches]]
-            shuffled_NC[part::micro_batches] = _vectors(self.encoder_k, self.head_k, images_n3HW)
+            shuffled_NC[part::micro_batches] = self._vectors(self.encoder_k, self.head_k, images_n3HW)
         shuffled_BC = ranks.gather_interleaved(shuffled_NC)  # B C
         keys_BC = torch.empty_like(shuffled_BC)
         keys_BC[permutation_B] = shuffled_BC  # B C, as they came
@@ -308,13 +309,13 @@ class MoCo(nn.Module):
         self.queue_next.add_(added).remainder_(K)
         self.queue_filled.add_(added).clamp_(max=K)
 
-
-def _vectors(encoder: nn.Module, head: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
-    features_NF = pooled_features(encoder, images_N3HW)  # N F, over the whole map
-    with torch.autocast(features_NF.device.type, enabled=False):
-        vectors_NC: torch.Tensor = head(features_NF)  # N C
-        # The guard is far below any real length, and far above where a gradient would overflow.
-        return functional.normalize(vectors_NC, dim=1, eps=1e-6)
+    def _vectors(self, encoder: nn.Module, head: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
+        """Unit vectors of images (N, C), each with the batch-norm statistics of its group."""
+        features_NF = pooled_features(encoder, in_groups(images_N3HW, self.bn_groups))  # N F, over the whole map
+        with torch.autocast(features_NF.device.type, enabled=False):
+            vectors_NC: torch.Tensor = head(out_of_groups(features_NF, self.bn_groups))  # N C
+            # The guard is far below any real length, and far above where a gradient would overflow.
+            return functional.normalize(vectors_NC, dim=1, eps=1e-6)
 
 
 def _check(
