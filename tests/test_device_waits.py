@@ -31,6 +31,7 @@ from train.pretexts.pretext import Setup
 from train.pretexts.sight import Sight
 from train.pretrain import Pretraining, resolve_options
 from train.ranks import Ranks
+from train.readback import Readback
 from train.session import Settings
 from train.stream import Batch
 
@@ -108,6 +109,9 @@ def pretended_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[NoWaiting]:
         assert loss.requires_grad
 
     class Event:
+        def __init__(self, **options: bool) -> None:
+            """Nothing to make."""
+
         def record(self, stream: object) -> None:
             """Nothing to record."""
 
@@ -204,8 +208,7 @@ def steps_on_a_card(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any]) -
                 for parameter in group["params"]:
                     parameter.grad = torch.zeros_like(parameter)
             with waits:
-                _, values = loop.queue_step(task, batch, optimizer, 0.1)
-                values.to("cpu", non_blocking=True)
+                Readback[None](CARD).send(None, *loop.queue_step(task, batch, optimizer, 0.1))
     return waits
 
 

@@ -47,7 +47,8 @@ class Readback(Generic[T]):
             return
         # Asked not to block, torch copies into pinned memory.
         host = values.to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # Blocking: the host sleeps while it waits, and leaves its processor to the threads that read.
+        arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         arrived.record(torch.cuda.current_stream(values.device))
         self._sent.append((about, _Sent(names, host, arrived)))
 
