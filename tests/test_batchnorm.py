@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from train.batchnorm import SplitBatchNorm2d, default_bn_groups, running_statistics, split_batchnorm
+from train.batchnorm import (
+    SplitBatchNorm2d,
+    default_bn_groups,
+    in_groups,
+    out_of_groups,
+    running_statistics,
+    split_batchnorm,
+)
 from train.encoders import make_encoder
 from train.errors import TrainError
 
@@ -44,10 +51,11 @@ def test_each_group_has_its_own_statistics_and_the_running_ones_are_their_mean(g
     y_NCHW = split(x_NCHW).detach().numpy()
     means_GC, variances_GC = [], []
     for group in range(groups):
-        part = x_NCHW.numpy()[group::groups]
+        block = slice(group * samples, (group + 1) * samples)
+        part = x_NCHW.numpy()[block]
         mean, var = part.mean((0, 2, 3), keepdims=True), part.var((0, 2, 3), keepdims=True)
         scale, shift = (value.detach().numpy()[:, None, None] for value in (norm.weight, norm.bias))
-        np.testing.assert_allclose(y_NCHW[group::groups], (part - mean) / np.sqrt(var + 1e-5) * scale + shift)
+        np.testing.assert_allclose(y_NCHW[block], (part - mean) / np.sqrt(var + 1e-5) * scale + shift)
         means_GC.append(mean.ravel())
         variances_GC.append(part.var((0, 2, 3), ddof=1))
     np.testing.assert_allclose(split.running_mean, 0.7 * mean_C + 0.3 * np.mean(means_GC, 0))
@@ -62,7 +70,8 @@ def test_gradients_are_those_of_one_plain_norm_for_each_group():
     x_NCHW = pictures(rng, 12, 3, 5, 4).requires_grad_()
     weights_NCHW = pictures(rng, 12, 3, 5, 4)
     ours = torch.autograd.grad((split(x_NCHW) * weights_NCHW).sum(), [x_NCHW, split.weight, split.bias])
-    total = sum((plain(x_NCHW[group::4]) * weights_NCHW[group::4]).sum() for group in range(4))
+    blocks = zip(x_NCHW.split(3), weights_NCHW.split(3), strict=True)
+    total = sum((plain(x_nCHW) * weights_nCHW).sum() for x_nCHW, weights_nCHW in blocks)
     theirs = torch.autograd.grad(total, [x_NCHW, plain.weight, plain.bias])
     for mine, wanted in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, wanted, rtol=1e-9, atol=1e-9)
@@ -79,19 +88,49 @@ def test_channels_last_stays_and_computes_the_same():
     torch.testing.assert_close(ours, wanted)
 
 
-def test_a_batch_in_order_is_not_copied(monkeypatch):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_compiled_it_computes_the_same(layout):
+    rng = np.random.default_rng(5)
+    eager = split_batchnorm(norm_of(3, rng), 2)
+    compiled = copy.deepcopy(eager)
+    compiled.compile(backend="aot_eager", fullgraph=True)
+    x_NCHW = pictures(rng, 6, 3, 4, 5).contiguous(memory_format=layout)
+    inputs = [x_NCHW.clone(memory_format=torch.preserve_format).requires_grad_() for _ in range(2)]
+    outputs = [norm(x) for norm, x in zip((eager, compiled), inputs, strict=True)]
+    assert outputs[1].is_contiguous(memory_format=layout)
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-9, atol=1e-9)
+    for (name, one), other in zip(eager.state_dict().items(), compiled.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, msg=name)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_groups_are_read_where_they_lie(layout, monkeypatch):
     split = split_batchnorm(nn.BatchNorm2d(3), 2)
-    x_NCHW = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    x_NCHW = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
     seen = []
     real = nn.functional.batch_norm
 
     def watched(x, *args, **options):
+        assert x.is_contiguous(memory_format=layout)
         seen.append(x.data_ptr())
         return real(x, *args, **options)
 
     monkeypatch.setattr(nn.functional, "batch_norm", watched)
     split(x_NCHW)
-    assert seen == [x_NCHW.data_ptr()]
+    assert seen == [x_NCHW.data_ptr(), x_NCHW[2:].data_ptr()]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_groups_are_the_parts_of_ranks_and_are_put_back(groups):
+    x_NCHW = torch.arange(6 * 2 * 3 * 2.0).view(6, 2, 3, 2).contiguous(memory_format=torch.channels_last)
+    dealt_NCHW = in_groups(x_NCHW, groups)
+    assert dealt_NCHW.is_contiguous(memory_format=torch.channels_last)
+    for group, block_nCHW in enumerate(dealt_NCHW.split(6 // groups)):
+        assert torch.equal(block_nCHW, x_NCHW[group::groups])
+    assert torch.equal(out_of_groups(dealt_NCHW, groups), x_NCHW)
 
 
 def test_evaluation_is_plain():

@@ -304,14 +304,21 @@ def test_a_failing_cell_does_not_stop_the_others(small_store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rate", "text"),
+    ("defect", "text"),
     [
-        ("1e30", "depth that is not finite predicted for 3 of 3 images"),
-        ("1e38", "RuntimeError: value cannot be converted"),
+        (False, "depth that is not finite predicted for 3 of 3 images"),
+        (True, "RuntimeError: a shape that does not fit"),
     ],
 )
-def test_a_score_that_is_no_number_and_a_defect_are_failures_and_no_results(small_store, tmp_path, rate, text):
-    blown_up = ("steps = 2\nbatch = 2", f"steps = 1\nlr = {rate}\nbatch = 2")
+def test_a_score_that_is_no_number_and_a_defect_are_failures_and_no_results(
+    small_store, tmp_path, monkeypatch, defect, text
+):
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a shape that does not fit")
+
+    if defect:
+        monkeypatch.setattr("train.loop.queue_step", broken)
+    blown_up = ("steps = 2\nbatch = 2", "steps = 1\nlr = 1e30\nbatch = 2")
     study = write_study(tmp_path, small_store, blown_up, ('"random", "gradient-moco"', '"random"'))
     said = train("study", study, "--out", tmp_path / "out", code=1).output
     (failure,) = [line for line in said.splitlines() if line.startswith("Error: ")]

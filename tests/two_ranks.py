@@ -143,13 +143,16 @@ def moco(ranks, out: Path) -> dict[str, Any]:
 
 def pretext_net(name: str, ranks, bn_groups: int) -> tuple[nn.Module, Any]:
     """A method's network without a queue, and what it is given of a global batch, by step."""
-    from train.batchnorm import split_batchnorm
+    from train.batchnorm import in_groups, out_of_groups, split_batchnorm
     from train.pretexts.exemplar import ExemplarNet
     from train.pretexts.jigsaw import JigsawNet
     from train.pretexts.rotation import RotationNet
     from train.pretexts.simclr import SimCLR
 
     encoder = split_batchnorm(TinyEncoder(), bn_groups)
+    # Groups are what ranks see, every G-th sample.
+    encoder.register_forward_pre_hook(lambda part, images: (in_groups(images[0], bn_groups),))
+    encoder.register_forward_hook(lambda part, images, maps: [out_of_groups(x, bn_groups) for x in maps])
     if name == "simclr":
         net: nn.Module = SimCLR(encoder, dim=8, temperature=0.2, ranks=ranks, seed=3)
         return net, lambda step: (batch_of(step)[0], batch_of(step)[1] + 0.1 * batch_of(step)[0])

@@ -21,6 +21,7 @@ from train.frames import Frames
 from train.labels import label_subset
 from train.loop import Outcome, Task
 from train.losses import DEPTH_LOSSES
+from train.optimizers import make_adam
 from train.random import generator
 from train.ranks import Ranks
 from train.restore import Say, check_start, start_encoder
@@ -54,6 +55,8 @@ class Finetuning:
     ) -> None:
         self._net, self._loss, self._gradient_weight = net, loss, gradient_weight
         self._settings, self._ranks, self._numbers = settings, ranks, numbers
+        # The span of the target, from the largest depth, whose target is near 0, to the least.
+        self._value_range = float(net.to_target(torch.tensor(net.min_depth_m)))
         if settings.compiled:
             net.compile()
         self._parallel = ranks.parallel(net)
@@ -98,7 +101,7 @@ class Finetuning:
         self._ranks.mean_over_ranks([loss])
         return {"loss": loss}
 
-    def commit(self) -> None:
+    def commit(self, skip: torch.Tensor) -> None:
         """Nothing follows the optimizer's step."""
 
     def pictures(self, batch: Batch) -> dict[str, npt.NDArray[np.uint8]]:
@@ -110,9 +113,8 @@ class Finetuning:
 
     def _loss_of(self, predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         if self._loss == "densedepth":
-            value_range = float(self._net.to_target(torch.tensor(self._net.min_depth_m)))
             return DEPTH_LOSSES["densedepth"](
-                predicted, target, valid, value_range=value_range, gradient_weight=self._gradient_weight
+                predicted, target, valid, value_range=self._value_range, gradient_weight=self._gradient_weight
             )
         return DEPTH_LOSSES[self._loss](predicted, target, valid)
 
@@ -188,7 +190,7 @@ def finetune(
         task = Finetuning(
             net, loss=loss, gradient_weight=gradient_weight, settings=settings, ranks=ranks, numbers=numbers
         )
-        return task, torch.optim.Adam(net.parameters(), settings.rate)
+        return task, make_adam(net.parameters(), settings.rate)
 
     arguments = {
         **settings.as_dict(),

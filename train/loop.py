@@ -3,14 +3,17 @@
 A step is: a batch, its gradients, a check that they are finite, the optimizer, and what the task does after it.
 All that the next step needs is the task's model, the optimizer and the cursor, so that a run that was killed and
 resumed ends with the weights of the run that was not.
+
+The host queues steps and never asks the device how one went before it queues the next: whether the gradients are
+finite is decided on the device, which changes nothing where they are not, and the numbers come back later (see
+`train.optimizers` and `train.readback`). Before a checkpoint, and at the end, they have all come.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,17 +21,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.account import Account, Done, Outcome
 from train.batchnorm import running_statistics
 from train.checkpoint import Checkpoint, save_checkpoint
 from train.device import memory_advice
 from train.display import TrainingDisplay
-from train.errors import TrainError
 from train.log import RunLog
+from train.optimizers import load_optimizer, step_unless
 from train.ranks import Ranks
+from train.readback import Readback
 from train.schedule import Schedule
 from train.signals import StopSignals
 from train.stream import Batch, Stream
 from train.weights import load_weights
+
+__all__ = ["Loop", "Outcome", "Pictures", "Task", "queue_step"]
 
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 _SECONDS_BETWEEN_SAVES = 600.0
@@ -46,49 +53,13 @@ class Task(Protocol):
         """Add up the gradients of one batch; returns scalars to log, ``"loss"`` among them."""
         ...
 
-    def commit(self) -> None:
-        """What follows the optimizer's step; left out when a step is skipped."""
+    def commit(self, skip: torch.Tensor) -> None:
+        """What follows the optimizer's step; changes nothing where ``skip``, a scalar on the device, is 1 and not 0."""
         ...
 
     def pictures(self, batch: Batch) -> Pictures:
         """What the network saw of a batch, as H,W,3 pictures by name."""
         ...
-
-
-@dataclass
-class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    step, steps
-        Steps done, and wanted.
-    skipped
-        Steps whose loss or gradient was not finite, and changed nothing.
-    images, seconds, wait_s
-        Samples of this process and time it took, and the part of it spent waiting for data.
-    scalars
-        The last step's.
-    signal
-        The signal that stopped it, or None.
-    rank
-        Of this process; the first one speaks for all.
-    """
-
-    step: int
-    steps: int
-    skipped: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    wait_s: float = 0.0
-    scalars: dict[str, float] = field(default_factory=dict)
-    signal: int | None = None
-    rank: int = 0
-
-    @property
-    def wait_share(self) -> float:
-        """Share of the time spent waiting for data."""
-        return self.wait_s / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -149,34 +120,33 @@ class Loop:
         if checkpoint is not None:
             _restore(checkpoint, task.model, optimizer)
             outcome.step, outcome.skipped = checkpoint.step, int(checkpoint.state["skipped"])
-        in_a_row = 0
-        saved, saved_at, started = outcome.step, time.monotonic(), time.monotonic()
-        wait_before = stream.wait_s
-        with memory_advice():
-            for batch in stream.batches(outcome.step, schedule.steps):
-                if self.log is not None and batch.step % self.pictures_every == 0:
-                    self.log.pictures(batch.step, task.pictures(batch))
-                rate = schedule(batch.step)
-                scalars = _step(task, batch, optimizer, rate)
-                outcome.step = batch.step + 1
-                outcome.images += len(batch.index_N)
-                outcome.seconds, outcome.wait_s = time.monotonic() - started, stream.wait_s - wait_before
-                outcome.scalars = scalars
-                in_a_row = 0 if scalars["finite"] else in_a_row + 1
-                outcome.skipped += not scalars["finite"]
-                self._tell(batch, outcome, rate)
-                if in_a_row >= self.patience:
-                    raise TrainError(
-                        f"step {outcome.step}: loss {scalars['loss']}, the {in_a_row}th step in a row that is not "
-                        f"finite; none of them changed the weights; a smaller --lr or --precision float32 may help"
-                    )
-                stop = self.ranks.any_rank(self.signals.received is not None)
-                if self._save_is_due(outcome.step - saved, saved_at):
-                    self._save(task.model, optimizer, outcome)
-                    saved, saved_at = outcome.step, time.monotonic()
-                if stop:
-                    outcome.signal = self.signals.received
-                    break
+        saved, saved_at = outcome.step, time.monotonic()
+        readback: Readback[Done] = Readback(self.ranks.device)
+        account = Account(
+            outcome, stream, log=self.log, display=self.display, world=self.ranks.world, patience=self.patience
+        )
+        try:
+            with memory_advice():
+                for batch in stream.batches(outcome.step, schedule.steps):
+                    if self.log is not None and batch.step % self.pictures_every == 0:
+                        self.log.pictures(batch.step, task.pictures(batch))
+                    rate = schedule(batch.step)
+                    names, values = queue_step(task, batch, optimizer, rate)
+                    readback.send(Done(batch.step, len(batch.index_N), rate), names, values)
+                    outcome.step = batch.step + 1
+                    account.settle(readback.receive())
+                    # Ranks wait for each other here, host for host, while their devices go on with what is queued.
+                    stop = self.ranks.any_rank(self.signals.received is not None)
+                    if self._save_is_due(outcome.step - saved, saved_at):
+                        account.settle(readback.receive(everything=True))
+                        self._save(task.model, optimizer, outcome)
+                        saved, saved_at = outcome.step, time.monotonic()
+                    if stop:
+                        outcome.signal = self.signals.received
+                        break
+        finally:
+            # Also when the data cannot be read any further: the log has a line for every step that was done.
+            account.settle(readback.receive(everything=True))
         if saved != outcome.step or checkpoint is None:
             self._save(task.model, optimizer, outcome)
         return outcome
@@ -198,41 +168,34 @@ class Loop:
         # The others wait for the first, which is the one that writes.
         self.ranks.any_rank(False)
 
-    def _tell(self, batch: Batch, outcome: Outcome, rate: float) -> None:
-        scalars = {name: value for name, value in outcome.scalars.items() if name != "finite"}
-        if self.log is not None:
-            self.log.scalars(batch.step, {**scalars, "rate": rate, "wait_share": outcome.wait_share})
-            if not outcome.scalars["finite"]:
-                self.log.event(batch.step, "skipped: loss or gradient not finite")
-        if self.display is not None:
-            self.display.update(
-                outcome.step,
-                loss=scalars["loss"],
-                images=len(batch.index_N) * self.ranks.world,
-                wait_s=outcome.wait_s,
-                skipped=outcome.skipped,
-            )
 
+def queue_step(
+    task: Task, batch: Batch, optimizer: torch.optim.Optimizer, rate: float
+) -> tuple[tuple[str, ...], torch.Tensor]:
+    """Queue one step on the device, which changes nothing unless its loss and gradients are finite.
 
-def _step(task: Task, batch: Batch, optimizer: torch.optim.Optimizer, rate: float) -> dict[str, float]:
-    """One step; unless loss and gradients are finite, it changes nothing."""
+    Nothing here waits for the device, nor may a task: no number of it is looked at.
+
+    Returns
+    -------
+    tuple of str, Tensor
+        Names and float32 values of the step's scalars: the task's, ``"gradient_norm"``, and ``"skipped"``, 1 or 0.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
-    tensors = task.backward(batch)
+    scalars = task.backward(batch)
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    tensors["gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
-    names = list(tensors)
-    # One copy to the host a step: the numbers are wanted there, and so is the answer whether to go on.
-    values = torch.stack([tensors[name].detach().float().cpu() for name in names]).tolist()
-    scalars = dict(zip(names, values, strict=True))
-    finite = math.isfinite(scalars["loss"]) and math.isfinite(scalars["gradient_norm"])
-    if finite:
-        optimizer.step()
-        task.commit()
+    scalars["gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
+    finite = torch.isfinite(scalars["loss"]) & torch.isfinite(scalars["gradient_norm"])
+    scalars["skipped"] = skip = (~finite).float()
+    # Before the commit, which changes in place what some of them are taken from.
+    values = torch.stack([scalar.detach().float() for scalar in scalars.values()])
+    step_unless(optimizer, skip)
+    task.commit(skip)
     optimizer.zero_grad(set_to_none=True)
-    return {**scalars, "finite": finite}
+    return tuple(scalars), values
 
 
 def _restore(checkpoint: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     load_weights(model, checkpoint.state["model"], str(checkpoint.path))
-    optimizer.load_state_dict(checkpoint.state["optimizer"])
+    load_optimizer(optimizer, checkpoint.state["optimizer"])

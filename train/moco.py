@@ -3,11 +3,14 @@
 The query is a colour picture, its key the gradient field of the same view (Shim and Kim 2021, arXiv 2011.03207);
 everything else is MoCo (He et al. 2020, arXiv 1911.05722, algorithm 1). With pictures as keys it is MoCo itself.
 
-    moco.update_keys()                                  # theta_k <- m theta_k + (1 - m) theta_q
     keys_NC = moco.encode_keys(fields, permutation)     # k, without gradient
     moco(pictures, keys_NC, frame_N).loss.backward()    # q, and the loss; by DDP where there are ranks
     optimizer.step()
+    moco.update_keys()                                  # theta_k <- m theta_k + (1 - m) theta_q
     moco.enqueue(keys_NC, frame_N)                      # after the backward pass, which still needs the old queue
+
+The last two take a number on the device that says whether they are to change anything, so that nobody has to wait for
+the step's gradients to know.
 
 Departures from MoCo, and why:
 
@@ -37,7 +40,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.batchnorm import split_batchnorm
+from train.batchnorm import in_groups, out_of_groups, split_batchnorm
 from train.encoders import pooled_features
 from train.errors import TrainError
 from train.random import seeded_layers
@@ -156,6 +159,7 @@ class MoCo(nn.Module):
         self.temperature = temperature
         self.batch = batch
         self.ranks = ranks
+        self.bn_groups = bn_groups
         self.encoder_q = split_batchnorm(encoder_q, bn_groups)
         self.encoder_k = split_batchnorm(encoder_k, bn_groups)
         with seeded_layers(seed, "head"):
@@ -184,7 +188,7 @@ class MoCo(nn.Module):
         frame_N
             int64 from 0, the samples' frames: keys of a sample's own frame do not count. Without it, all keys do.
         """
-        q_NC = _vectors(self.encoder_q, self.head_q, query_N3HW)  # N C
+        q_NC = self._vectors(self.encoder_q, self.head_q, query_N3HW)  # N C
         with torch.autocast(q_NC.device.type, enabled=False):
             positive_N1 = (q_NC * keys_NC).sum(1, keepdim=True)  # N 1
             negative_NK = q_NC @ self.queue_CK  # N K
@@ -238,23 +242,46 @@ class MoCo(nn.Module):
         shuffled_NC = torch.empty(samples, len(self.queue_CK), device=images_N3HW.device)  # N C
         for part in range(micro_batches):
             images_n3HW = images_B3HW[mine_N[part::micro_batches]]
-            shuffled_NC[part::micro_batches] = _vectors(self.encoder_k, self.head_k, images_n3HW)
+            shuffled_NC[part::micro_batches] = self._vectors(self.encoder_k, self.head_k, images_n3HW)
         shuffled_BC = ranks.gather_interleaved(shuffled_NC)  # B C
         keys_BC = torch.empty_like(shuffled_BC)
         keys_BC[permutation_B] = shuffled_BC  # B C, as they came
         return keys_BC[ranks.rank :: ranks.world].contiguous()  # N C
 
     @torch.no_grad()
-    def update_keys(self) -> None:
+    def update_keys(self, skip: torch.Tensor | None = None) -> None:
         """Move the key encoder's parameters towards the query's: theta_k <- m theta_k + (1 - m) theta_q.
 
         Parameters only: the batch-norm statistics of the two describe different inputs.
+
+        Parameters
+        ----------
+        skip
+            float32 scalar on the device: where it is 1, nothing changes. By default it is 0.
         """
         for part_q, part_k in ((self.encoder_q, self.encoder_k), (self.head_q, self.head_k)):
-            torch._foreach_lerp_(list(part_k.parameters()), list(part_q.parameters()), 1 - self.momentum)
+            values_k: list[torch.Tensor] = list(part_k.parameters())
+            values_q: list[torch.Tensor] = list(part_q.parameters())
+            # SGD on the distance of the two with a rate of 1 - m: the one kernel that leaves out its work at a word
+            # from the device. (A weight of 0 would not do: 0 times infinity is not 0.)
+            torch._fused_sgd_(
+                values_k,
+                torch._foreach_sub(values_k, values_q),
+                [],
+                weight_decay=0.0,
+                momentum=0.0,
+                lr=1 - self.momentum,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+                found_inf=skip,
+            )
 
     @torch.no_grad()
-    def enqueue(self, keys_NC: torch.Tensor, frame_N: torch.Tensor | None = None) -> None:
+    def enqueue(
+        self, keys_NC: torch.Tensor, frame_N: torch.Tensor | None = None, skip: torch.Tensor | None = None
+    ) -> None:
         """Write the keys of all ranks over the oldest columns, in global order; once a step, after backward.
 
         Parameters
@@ -263,24 +290,32 @@ class MoCo(nn.Module):
             This rank's keys, from `encode_keys`.
         frame_N
             int64, their frames; -1 by default.
+        skip
+            As in `update_keys`.
         """
         frame_N = frame_N if frame_N is not None else torch.full((len(keys_NC),), -1, device=keys_NC.device)
         keys_BC, frame_B = self.ranks.gather_interleaved(keys_NC), self.ranks.gather_interleaved(frame_N)
         assert len(keys_BC) == self.batch, f"{len(keys_BC)} keys, wanted the whole batch of {self.batch}"
         K = self.queue_CK.shape[1]
+        keys_CB, added = keys_BC.T, torch.full_like(self.queue_next, self.batch)
         columns_B = self.queue_next + torch.arange(self.batch, device=keys_BC.device)
-        self.queue_CK.index_copy_(1, columns_B, keys_BC.T)
+        if skip is not None:
+            # What is there is written again.
+            keys_CB = torch.where(skip > 0, self.queue_CK.index_select(1, columns_B), keys_CB)
+            frame_B = torch.where(skip > 0, self.queue_frame_K.index_select(0, columns_B), frame_B)
+            added = torch.where(skip > 0, 0, added)
+        self.queue_CK.index_copy_(1, columns_B, keys_CB)
         self.queue_frame_K.index_copy_(0, columns_B, frame_B)
-        self.queue_next.add_(self.batch).remainder_(K)
-        self.queue_filled.add_(self.batch).clamp_(max=K)
+        self.queue_next.add_(added).remainder_(K)
+        self.queue_filled.add_(added).clamp_(max=K)
 
-
-def _vectors(encoder: nn.Module, head: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
-    features_NF = pooled_features(encoder, images_N3HW)  # N F, over the whole map
-    with torch.autocast(features_NF.device.type, enabled=False):
-        vectors_NC: torch.Tensor = head(features_NF)  # N C
-        # The guard is far below any real length, and far above where a gradient would overflow.
-        return functional.normalize(vectors_NC, dim=1, eps=1e-6)
+    def _vectors(self, encoder: nn.Module, head: nn.Module, images_N3HW: torch.Tensor) -> torch.Tensor:
+        """Unit vectors of images (N, C), each with the batch-norm statistics of its group."""
+        features_NF = pooled_features(encoder, in_groups(images_N3HW, self.bn_groups))  # N F, over the whole map
+        with torch.autocast(features_NF.device.type, enabled=False):
+            vectors_NC: torch.Tensor = head(out_of_groups(features_NF, self.bn_groups))  # N C
+            # The guard is far below any real length, and far above where a gradient would overflow.
+            return functional.normalize(vectors_NC, dim=1, eps=1e-6)
 
 
 def _check(

@@ -20,6 +20,7 @@ from train.encoders import ENCODERS, Encoder
 from train.errors import TrainError
 from train.frames import Frames
 from train.loop import Outcome, Task
+from train.optimizers import make_sgd
 from train.pretexts import method_named
 from train.pretexts.options import OPTIONS, check_option, flag
 from train.pretexts.pretext import Pretext, Recipe, Setup
@@ -79,9 +80,9 @@ class Pretraining:
         self._ranks.mean_over_ranks(list(scalars.values()))
         return {**scalars, **self._pretext.more_scalars()}
 
-    def commit(self) -> None:
-        """What follows the optimizer's step."""
-        self._pretext.commit()
+    def commit(self, skip: torch.Tensor) -> None:
+        """What follows the optimizer's step, unless ``skip`` is 1."""
+        self._pretext.commit(skip)
 
     def pictures(self, batch: Batch) -> dict[str, npt.NDArray[np.uint8]]:
         """The first four samples, as the method shows them."""
@@ -174,8 +175,7 @@ def pretrain(
         numbers.place(pretext.model)
         task = Pretraining(pretext, settings=settings, ranks=ranks, numbers=numbers)
         trained = [parameter for parameter in pretext.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.SGD(trained, settings.rate, momentum=_SGD_MOMENTUM, weight_decay=_WEIGHT_DECAY)
-        return task, optimizer
+        return task, make_sgd(trained, settings.rate, momentum=_SGD_MOMENTUM, weight_decay=_WEIGHT_DECAY)
 
     arguments = {
         **settings.as_dict(),

@@ -256,7 +256,8 @@ def _bilinear(images_NCHW: torch.Tensor, views: Views, size_HW: tuple[int, int])
 def _centres(start_N1: torch.Tensor, length_N1: torch.Tensor, count: int) -> torch.Tensor:
     """(N, count) float32: centres of a view's cells in pixels of the picture, pixel i covering i to i + 1."""
     place = torch.arange(count, device=start_N1.device) + 0.5
-    inside = (place * (length_N1 / count)).maximum(length_N1.new_tensor(0.5, dtype=torch.float32))
+    # A bound as a number, not as a tensor, which would be copied to the device while the CPU waits.
+    inside = (place * (length_N1 / count)).clamp(min=0.5)
     return start_N1 + inside.minimum(length_N1 - 0.5)
 
 

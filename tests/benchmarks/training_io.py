@@ -22,6 +22,8 @@ from train.device import numerics
 from train.evaluate import Evaluation, evaluate
 from train.finetune import finetune
 from train.frames import Frames
+from train.loop import queue_step
+from train.optimizers import make_sgd
 from train.pretexts import method_named
 from train.pretexts.pretext import Setup
 from train.pretexts.sight import Sight
@@ -62,13 +64,10 @@ def step(store_path: str, size: str, batch: str, blocks: str) -> dict[str, Any]:
     numbers.place(pretext.model)
     task = Pretraining(pretext, settings=settings, ranks=ranks, numbers=numbers)
     learning = [weight for weight in pretext.model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.SGD(learning, 0.01, momentum=0.9)
+    optimizer = make_sgd(learning, 0.01, momentum=0.9, weight_decay=0.0)
 
     def train_on(data: Any) -> None:
-        task.backward(data)
-        optimizer.step()
-        task.commit()
-        optimizer.zero_grad(set_to_none=True)
+        queue_step(task, data, optimizer, 0.01)
 
     seconds: dict[str, list[float]] = {"stream": [], "constant": []}
     waited = streamed = 0.0

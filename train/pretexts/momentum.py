@@ -80,10 +80,10 @@ class MomentumContrast(Pretext):
         """Queries over their keys."""
         return self._views(batch)
 
-    def commit(self) -> None:
+    def commit(self, skip: torch.Tensor) -> None:
         """The momentum average, and the new keys into the queue."""
-        self._moco.update_keys()
-        self._moco.enqueue(self._keys_NC, self._frame_N)
+        self._moco.update_keys(skip)
+        self._moco.enqueue(self._keys_NC, self._frame_N, skip)
 
     def more_scalars(self) -> dict[str, torch.Tensor]:
         """How far the queue is filled, and what share of the frames that is."""

@@ -105,8 +105,8 @@ class Pretext(ABC):
     def shown(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Rows of pictures in [0, 1] for people to look at, all of one size."""
 
-    def commit(self) -> None:
-        """What follows the optimizer's step; nothing by default."""
+    def commit(self, skip: torch.Tensor) -> None:
+        """What follows the optimizer's step, unless ``skip``, a scalar on the device, is 1; nothing by default."""
         return
 
     def more_scalars(self) -> dict[str, torch.Tensor]:
