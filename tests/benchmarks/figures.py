@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from building import build_figure, linear_figure, stages_figure, workers_figure
 from codec_table import codec_table
@@ -19,6 +19,7 @@ from measure import (
     time_command,
     watch_command,
 )
+from opening import open_figure, operator_figure, start_figure, whole_codecs_figure
 from plan import Plan, build_by_command
 from store_io import store_io
 from stream import stream_figure
@@ -53,9 +54,9 @@ def memory(plan: Plan) -> Figure:
 
 
 def many(plan: Plan) -> Figure:
-    """Sources of many frames: memory of their builds, and how soon a store of 120,000 frames is open."""
+    """Memory of builds from sources of many files."""
     sizes = (plan.small_frames, plan.large_frames)
-    return many_figure(plan.folder, plan.fresh, sizes, min(2, plan.rounds), plan.short_rounds)
+    return many_figure(plan.folder, plan.fresh, sizes, min(2, plan.rounds))
 
 
 def rerun(plan: Plan) -> Figure:
@@ -99,44 +100,6 @@ def _files(store: Path) -> dict[str, tuple[int, int, int]]:
     return {str(path): ((at := path.lstat()).st_ino, at.st_size, at.st_ctime_ns) for path in found}
 
 
-def start(plan: Plan) -> Figure:
-    """What starting costs, against the imports that cannot be avoided."""
-
-    def python(code: str) -> Callable[[], float]:
-        return lambda: time_command([sys.executable, "-c", code])
-
-    runs = {
-        "gfield --help": lambda: time_command([*gfield_command(), "--help"]),
-        "import click": python("import click"),
-        "import gfield": python("import gfield"),
-        "import numpy, zarr": python("import numpy, zarr"),
-        "from gfield import open_store": python("from gfield import open_store"),
-    }
-    for run in runs.values():
-        run()  # writes the .pyc files
-    times = {name: [1000 * s for s in seconds] for name, seconds in interleave(runs, plan.short_rounds).items()}
-    more = [a - b for a, b in zip(times["gfield --help"], times["import click"], strict=True)]
-    return Figure(
-        "Start, whole processes",
-        [
-            *(Line(name, "ms", values) for name, values in times.items()),
-            Line("gfield --help less import click", "ms", more, ("<=", 150)),
-            Line(
-                "import gfield / import numpy, zarr",
-                "x",
-                ratios(times["import gfield"], times["import numpy, zarr"]),
-                ("<=", 1.0),
-            ),
-            Line(
-                "open_store / import numpy, zarr",
-                "x",
-                ratios(times["from gfield import open_store"], times["import numpy, zarr"]),
-                ("<=", 1.0),
-            ),
-        ],
-    )
-
-
 def codecs(plan: Plan) -> Figure:
     """Size and speed of every codec that was considered."""
     frames = min(plan.seed.frames, plan.frames)
@@ -162,20 +125,16 @@ def shards(plan: Plan) -> Figure:
 
 def stream(plan: Plan) -> Figure:
     """Batches for training, against other loaders."""
-    frames = max(256, plan.frames)
+    frames = 128 * max(1 if plan.quick else 2, -(-plan.frames // 128))  # whole batches for each of two workers
     mat = plan.mat(frames)
 
     def build_one(store: Path, codec: str) -> Path:
         tell(f"building {frames} frames, {codec}")
-        build_by_command(mat, plan.fresh(store.name), "--codec", codec, "--level", "640x480")
+        build_by_command(mat, store, "--codec", codec, "--level", "640x480")
         return store
 
-    for left in ("jpegs", "litdata"):
-        plan.fresh(left)
-    figure = stream_figure(frames, plan.folder, build_one, plan.rounds)
-    for left in ("lz4.zarr", "raw.zarr", "jpegs", "litdata"):
-        plan.fresh(left)
-    return figure
+    with TemporaryDirectory(dir=plan.folder) as folder:
+        return stream_figure(frames, Path(folder), build_one, plan.rounds)
 
 
 def step(plan: Plan) -> Figure:
@@ -221,8 +180,11 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "rerun": rerun,
     "workers": workers_figure,
     "linear": linear_figure,
-    "start": start,
+    "open": open_figure,
+    "start": start_figure,
+    "operator": operator_figure,
     "codecs": codecs,
+    "whole-codecs": whole_codecs_figure,
     "shards": shards,
     "stream": stream,
     "step": step,
