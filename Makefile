@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PEERS := .venv/peers-installed
 DEMO := data/demo
 LEVELS := --level 640x480 --level 320x240 --level 160x120
 SMALL := --encoder resnet18 --size 160x120
@@ -76,7 +77,13 @@ test: lint
 test-slow: lint
 	@$(BIN)/python -m pytest
 
-bench: $(INSTALLED)
+# Beside what the tests run with, and without another version of any of it.
+$(PEERS): $(INSTALLED) tests/benchmarks/peers.py
+	@echo "Installing what the benchmarks compare with, which takes a minute or two"
+	@$(BIN)/python tests/benchmarks/peers.py
+	@touch $@
+
+bench: $(PEERS)
 	@$(BIN)/python tests/benchmarks
 
 clean:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from building import build_figure, linear_figure, stages_figure, workers_figure
 from codec_table import codec_table
-from inputs import Seed, tile_mat
 from many_frames import many_figure
 from measure import (
     Figure,
@@ -18,110 +15,18 @@ from measure import (
     gfield_command,
     interleave,
     ratios,
-    run_script,
     tell,
     time_command,
     watch_command,
 )
+from opening import open_figure, operator_figure, start_figure, whole_codecs_figure
+from plan import Plan, build_by_command
 from store_io import store_io
 from stream import stream_figure
 from study_cost import study_figure
 from training import EPOCHS, ROOMS, SEEDS, learning_figure, step_figure
 
 MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure with.
-
-    Attributes
-    ----------
-    seed, folder
-        The frames, and where inputs and outputs go.
-    frames, small_frames, large_frames, all_frames, worker_frames
-        Sizes of the inputs: of the build; of the memory's two builds; of the second run; of the workers.
-    rounds, short_rounds
-        How often builds are timed, and things of a second or less.
-    """
-
-    seed: Seed
-    folder: Path
-    frames: int = 512
-    small_frames: int = 100
-    large_frames: int = 1000
-    all_frames: int = 1449
-    worker_frames: int = 1449
-    rounds: int = 3
-    short_rounds: int = 15
-
-    def mat(self, frames: int) -> Path:
-        """A .mat of so many frames."""
-        return tile_mat(self.seed, self.folder, frames)
-
-    def fresh(self, name: str) -> Path:
-        """A path for an output, free of what an earlier round left."""
-        path = self.folder / name
-        shutil.rmtree(path, ignore_errors=True)
-        os.sync()  # or the next run waits for the last one's bytes to reach the disk
-        return path
-
-
-def build(plan: Plan) -> Figure:
-    """Ours against the plain script, and against the sum of the bare stages."""
-    mat, n = plan.mat(plan.frames), plan.frames
-    whole: dict[str, list[float]] = {"package": [], "plain": []}
-    stages: list[dict[str, float]] = []
-
-    def package() -> float:
-        told = run_script("package_build.py", mat, plan.fresh("store.zarr"))
-        return told["seconds"]
-
-    def command() -> float:
-        whole["package"].append(seconds := _build(mat, plan.fresh("store.zarr")))
-        return seconds
-
-    def plain() -> float:
-        told = run_script("plain_script.py", mat, plan.fresh("plain.zarr"))
-        whole["plain"].append(told["whole"])
-        return told["seconds"]
-
-    def floor() -> float:
-        stages.append(run_script("floor.py", mat, plan.fresh("floor"), str(plan.seed.frames)))
-        return stages[-1]["seconds"]
-
-    times = interleave({"floor": floor, "package": package, "plain script": plain, "command": command}, plan.rounds)
-    tell("plain script, whole shards")
-    sharded = run_script("plain_script.py", mat, plan.fresh("plain.zarr"), "--sharded")["seconds"]
-    for left in ("store.zarr", "plain.zarr", "floor"):
-        plan.fresh(left)
-    ours = times["package"]
-    return Figure(
-        f"Build of {n} frames from the .mat to both levels, default codec, all cores of the process",
-        [
-            Line("build_store", "s", ours),
-            Line("plain script", "s", times["plain script"]),
-            Line("plain script with whole shards", "s", [sharded]),
-            Line("floor", "s", times["floor"]),
-            Line("gfield build, whole process", "s", times["command"]),
-            Line("plain script, whole process", "s", whole["plain"]),
-            Line("plain script / build_store", "x", ratios(times["plain script"], ours), (">=", 4.5)),
-            Line("plain / gfield build, whole processes", "x", ratios(whole["plain"], times["command"])),
-            Line("build_store / floor", "x", ratios(ours, times["floor"]), ("<=", 1.3)),
-        ],
-        ["stages of the floor, ms a frame (wall time of all threads together):", _stages_text(stages, n)],
-        {"frames": n, "floor_stages_s": stages},
-    )
-
-
-def _stages_text(stages: Sequence[dict[str, float]], frames: int) -> str:
-    names = [name for name in stages[0] if name not in ("seconds", "whole")]
-    middle = {name: Line(name, "s", [one[name] for one in stages]).median for name in names}
-    return "  " + ", ".join(f"{name} {1000 * value / frames:.2f}" for name, value in middle.items())
-
-
-def _build(mat: Path, store: Path, *options: str) -> float:
-    return time_command([*gfield_command(), "build", "nyu", mat, store, *options])
 
 
 def memory(plan: Plan) -> Figure:
@@ -149,27 +54,27 @@ def memory(plan: Plan) -> Figure:
 
 
 def many(plan: Plan) -> Figure:
-    """Sources of many frames: memory of their builds, and how soon a store of 120,000 frames is open."""
+    """Memory of builds from sources of many files."""
     sizes = (plan.small_frames, plan.large_frames)
-    return many_figure(plan.folder, plan.fresh, sizes, min(2, plan.rounds), plan.short_rounds)
+    return many_figure(plan.folder, plan.fresh, sizes, min(2, plan.rounds))
 
 
 def rerun(plan: Plan) -> Figure:
     """A second run on a finished store, and a run with other thresholds."""
     mat, store = plan.mat(plan.all_frames), plan.fresh("finished.zarr")
     tell(f"building {plan.all_frames} frames")
-    first = _build(mat, store)
+    first = build_by_command(mat, store)
     before = _files(store)
     written = float(watch_command([*gfield_command(), "build", "nyu", mat, store]).written_bytes)
-    again = interleave({"second run": lambda: _build(mat, store)}, max(5, plan.rounds))["second run"]
+    again = interleave({"second run": lambda: build_by_command(mat, store)}, max(5, plan.rounds))["second run"]
     changed = len(set(before.items()) ^ set(_files(store).items()))
     plan.fresh("finished.zarr")
 
     mat, target = plan.mat(plan.frames), plan.folder / "store.zarr"
     times = interleave(
         {
-            "full build": lambda: _build(mat, plan.fresh("store.zarr")),
-            "other thresholds": lambda: _build(mat, target, "--low", "40", "--high", "160"),
+            "full build": lambda: build_by_command(mat, plan.fresh("store.zarr")),
+            "other thresholds": lambda: build_by_command(mat, target, "--low", "40", "--high", "160"),
         },
         plan.rounds,
     )
@@ -193,74 +98,6 @@ def _files(store: Path) -> dict[str, tuple[int, int, int]]:
     """Inode, size and time of change of all that is in a store and beside it."""
     found = sorted(store.parent.rglob(f"{store.name}*")) + sorted(store.rglob("*"))
     return {str(path): ((at := path.lstat()).st_ino, at.st_size, at.st_ctime_ns) for path in found}
-
-
-def workers(plan: Plan) -> Figure:
-    """One local process against two."""
-    mat = plan.mat(plan.worker_frames)
-    tasks: dict[str, list[float]] = {"1": [], "2": []}
-
-    def run(count: str) -> Callable[[], float]:
-        def once() -> float:
-            told = run_script("package_build.py", mat, plan.fresh("store.zarr"), count)
-            tasks[count].append(told["tasks"])
-            return told["seconds"]
-
-        return once
-
-    times = interleave({"1 worker": run("1"), "2 workers": run("2")}, min(3, plan.rounds))
-    plan.fresh("store.zarr")
-    one, two = times.values()
-    return Figure(
-        f"Local workers, {plan.worker_frames} frames",
-        [
-            Line("--workers 1, with the start of the cluster", "s", one),
-            Line("--workers 2, with the start of the cluster", "s", two),
-            Line("1 worker / 2 workers", "x", ratios(one, two), (">=", 1.7)),
-            Line("task phase of 1 worker", "s", tasks["1"]),
-            Line("task phase of 2 workers", "s", tasks["2"]),
-            Line("task phases, 1 worker / 2 workers", "x", ratios(tasks["1"], tasks["2"])),
-        ],
-        ["task phase: from the first frame that a worker asks for to the last shard that is done"],
-    )
-
-
-def start(plan: Plan) -> Figure:
-    """What starting costs, against the imports that cannot be avoided."""
-
-    def python(code: str) -> Callable[[], float]:
-        return lambda: time_command([sys.executable, "-c", code])
-
-    runs = {
-        "gfield --help": lambda: time_command([*gfield_command(), "--help"]),
-        "import click": python("import click"),
-        "import gfield": python("import gfield"),
-        "import numpy, zarr": python("import numpy, zarr"),
-        "from gfield import open_store": python("from gfield import open_store"),
-    }
-    for run in runs.values():
-        run()  # writes the .pyc files
-    times = {name: [1000 * s for s in seconds] for name, seconds in interleave(runs, plan.short_rounds).items()}
-    more = [a - b for a, b in zip(times["gfield --help"], times["import click"], strict=True)]
-    return Figure(
-        "Start, whole processes",
-        [
-            *(Line(name, "ms", values) for name, values in times.items()),
-            Line("gfield --help less import click", "ms", more, ("<=", 150)),
-            Line(
-                "import gfield / import numpy, zarr",
-                "x",
-                ratios(times["import gfield"], times["import numpy, zarr"]),
-                ("<=", 1.0),
-            ),
-            Line(
-                "open_store / import numpy, zarr",
-                "x",
-                ratios(times["from gfield import open_store"], times["import numpy, zarr"]),
-                ("<=", 1.0),
-            ),
-        ],
-    )
 
 
 def codecs(plan: Plan) -> Figure:
@@ -288,65 +125,66 @@ def shards(plan: Plan) -> Figure:
 
 def stream(plan: Plan) -> Figure:
     """Batches for training, against other loaders."""
-    frames = max(256, plan.frames)
+    frames = 128 * max(1 if plan.quick else 2, -(-plan.frames // 128))  # whole batches for each of two workers
     mat = plan.mat(frames)
 
     def build_one(store: Path, codec: str) -> Path:
         tell(f"building {frames} frames, {codec}")
-        _build(mat, plan.fresh(store.name), "--codec", codec, "--level", "640x480")
+        build_by_command(mat, store, "--codec", codec, "--level", "640x480")
         return store
 
-    for left in ("jpegs", "litdata"):
-        plan.fresh(left)
-    figure = stream_figure(frames, plan.folder, build_one, plan.rounds)
-    for left in ("lz4.zarr", "raw.zarr", "jpegs", "litdata"):
-        plan.fresh(left)
-    return figure
+    with TemporaryDirectory(dir=plan.folder) as folder:
+        return stream_figure(frames, Path(folder), build_one, plan.rounds)
 
 
 def step(plan: Plan) -> Figure:
     """Training steps on the stream, against steps on a constant batch."""
     store = plan.fresh("step.zarr")
-    _build(plan.mat(max(64, plan.small_frames)), store, "--level", "640x480", "--level", "320x240")
-    figure = step_figure(store, blocks=4 * plan.rounds)
+    build_by_command(plan.mat(max(64, plan.small_frames)), store, "--level", "640x480", "--level", "320x240")
+    figure = step_figure(store, blocks=4 * min(3, plan.rounds))
     plan.fresh("step.zarr")
     return figure
 
 
 def learning(plan: Plan) -> Figure:
     """What is learnt from 400 synthetic rooms; a quick run has 40, and learns nothing."""
-    quick = plan.rounds < 3
+    quick = plan.quick
     store = _rooms(plan, "640x480", "160x120")
     return learning_figure(store, plan.folder, SEEDS[:1] if quick else SEEDS, 2 if quick else EPOCHS)
 
 
 def study(plan: Plan) -> Figure:
     """`train study` against the plain commands."""
-    quick = plan.rounds < 3
+    quick = plan.quick
     steps, batch = (4, 8) if quick else (400, 32)
     store = _rooms(plan, "640x480", "80x60")
-    return study_figure(store, plan.folder, steps=steps, batch=batch, rounds=plan.rounds)
+    return study_figure(store, plan.folder, steps=steps, batch=batch, rounds=min(2, plan.rounds))
 
 
 def _rooms(plan: Plan, *levels: str) -> Path:
     """A store of synthetic rooms, of a tenth of them in a quick run."""
-    rooms = ROOMS // 10 if plan.rounds < 3 else ROOMS
+    rooms = ROOMS // 10 if plan.quick else ROOMS
     sample, store = plan.fresh("rooms"), plan.fresh("rooms.zarr")
     tell("rendering rooms")
     time_command([*gfield_command(), "sample", sample, "--rooms", str(rooms), "--outdoor", "2"])
     options = [part for level in levels for part in ("--level", level)]
-    _build(sample / "nyu" / "nyu_depth_v2_labeled.mat", store, *options)
+    build_by_command(sample / "nyu" / "nyu_depth_v2_labeled.mat", store, *options)
     return store
 
 
 FIGURES: dict[str, Callable[[Plan], Figure]] = {
-    "build": build,
+    "build": build_figure,
+    "stages": stages_figure,
     "memory": memory,
     "many": many,
     "rerun": rerun,
-    "workers": workers,
-    "start": start,
+    "workers": workers_figure,
+    "linear": linear_figure,
+    "open": open_figure,
+    "start": start_figure,
+    "operator": operator_figure,
     "codecs": codecs,
+    "whole-codecs": whole_codecs_figure,
     "shards": shards,
     "stream": stream,
     "step": step,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from large_store import write_large_store
-from measure import Figure, Line, gfield_command, interleave, ratios, run_script, tell, watch_command
+from measure import Figure, Line, gfield_command, interleave, ratios, watch_command
 
 MIB = 1 << 20
 
@@ -60,10 +59,8 @@ def write_densedepth(path: Path, frames: int) -> Path:
     return path
 
 
-def many_figure(
-    folder: Path, fresh: Callable[[str], Path], sizes: tuple[int, int], rounds: int, short_rounds: int
-) -> Figure:
-    """How soon a store of 120,000 frames is open, and peak memory of builds of few frames against many.
+def many_figure(folder: Path, fresh: Callable[[str], Path], sizes: tuple[int, int], rounds: int) -> Figure:
+    """Peak memory of builds of few frames against many.
 
     Parameters
     ----------
@@ -71,19 +68,11 @@ def many_figure(
         Where inputs go, and a function that gives a free path for an output in it.
     sizes
         Few frames, and many.
-    rounds, short_rounds
-        How often to build, and to open.
+    rounds
+        How often to build.
     """
-    store = fresh("large.zarr")
-    tell("a store of 120,000 frames")
-    write_large_store(store, 120_000)
-    opened = [run_script("large_store.py", store) for _ in range(short_rounds)]
-    fresh("large.zarr")
-    lines = [
-        Line("open_store of 120,000 frames", "s", [one["open"] for one in opened], ("<=", 0.5)),
-        Line("and names, splits, scenes, rows", "s", [one["seconds"] for one in opened], ("<=", 0.5)),
-    ]
-    title = "Sources of many frames: opening the store, and peak memory of gfield build"
+    lines: list[Line] = []
+    title = "Sources of many frames: peak memory of gfield build"
     if not Path("/proc/self/status").is_file():
         return Figure(title, lines, ["memory not measured: needs Linux's /proc"])
 

@@ -1,7 +1,8 @@
-"""One build by this package, as a program calls it: ``package_build.py MAT STORE [WORKERS]``.
+"""One build by this package, as a program calls it: ``package_build.py MAT STORE [WORKERS] [CODEC]``.
 
-Prints the seconds from opening the input to the finished store, without imports; with WORKERS processes also those
-of the task phase, from the first frame that a worker asks for to the last shard that is done.
+Prints the seconds from opening the input to the finished store, without imports. Without WORKERS, or with 0, threads of
+this process build; with WORKERS processes, also the seconds of the task phase are told, from the first frame that a
+worker asks for to the last shard that is done.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import gfield.dispatch
 import gfield.hierarchy  # noqa: F401
-from gfield.build import build_store
+from gfield.build import build_store, make_spec
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Frame
 from gfield.sources.nyuv2 import NyuV2, open_nyuv2
@@ -35,12 +37,13 @@ class Clocked(NyuV2):
         yield from super().read(start, stop, arrays)
 
 
-def build(mat: Path, store: Path, workers: int | None) -> dict[str, float]:
+def build(mat: Path, store: Path, workers: int, codec: Any) -> dict[str, float]:
     """Build, and tell how long it took."""
     started = time.perf_counter()
     source = open_nyuv2(mat)
-    if workers is None:
-        build_store(source, store)
+    spec = make_spec(source, codec=codec)
+    if not workers:
+        build_store(source, store, spec)
         return {"seconds": time.perf_counter() - started}
     with tempfile.TemporaryDirectory() as log:
         values = {field.name: getattr(source, field.name) for field in fields(NyuV2)}
@@ -48,6 +51,7 @@ def build(mat: Path, store: Path, workers: int | None) -> dict[str, float]:
         build_store(
             Clocked(**values, log=Path(log)),
             store,
+            spec,
             workers=workers,
             on_frames=lambda _frames: done.append(time.monotonic()),
         )
@@ -57,5 +61,5 @@ def build(mat: Path, store: Path, workers: int | None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    wanted = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    print(json.dumps(build(Path(sys.argv[1]), Path(sys.argv[2]), wanted)))
+    count, name = [*sys.argv[3:], *("0", "lz4")[len(sys.argv) - 3 :]]
+    print(json.dumps(build(Path(sys.argv[1]), Path(sys.argv[2]), int(count), name)))

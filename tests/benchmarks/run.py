@@ -15,10 +15,13 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from figures import FIGURES, Plan
+from figures import FIGURES
 from inputs import find_seed, scratch_folder
 from measure import HERE, Figure, Line, tell
+from peers import MODULES
+from plan import Plan
 
 OUTPUT = HERE.parents[1] / "build" / "bench"
 LIBRARIES = (
@@ -31,7 +34,7 @@ LIBRARIES = (
     "blake3",
     "dask",
     "torch",
-    "litdata",
+    *MODULES,
 )
 FREE_BYTES = 10 << 30
 QUICK = {
@@ -42,6 +45,7 @@ QUICK = {
     "worker_frames": 96,
     "rounds": 2,
     "short_rounds": 5,
+    "quick": True,
 }
 
 
@@ -70,21 +74,23 @@ def _cpu_model() -> str:
 def print_figure(figure: Figure) -> None:
     """One block of the table."""
     print(f"\n{figure.title}")
+    width = max((len(line.what) for line in figure.lines), default=0) + 2
     if figure.lines:
-        print(f"  {'':43}{'median':>10}   {'min - max':<17}{'runs':>4}  {'target':<9}reached")
+        print(f"  {'':{width}}{'median':>14}   {'min - max':<17}{'runs':>4}  {'target':<9}reached")
     for line in figure.lines:
-        print(f"  {_row(line)}".rstrip())
+        print(f"  {_row(line, width)}".rstrip())
     for text in figure.text:
         print(f"  {text}")
 
 
-def _row(line: Line) -> str:
+def _row(line: Line, width: int) -> str:
     unit = "" if line.unit == "x" else f" {line.unit}"
     number = _x if line.unit == "x" else _plain
     spread = f"{number(min(line.values))} - {number(max(line.values))}"
     target = "" if line.target is None else f"{line.target[0]} {line.target[1]:g}{unit}"
     reached = {None: "", True: "yes", False: "NO"}[line.reached]
-    return f"{line.what:43}{number(line.median) + unit:>10}   {spread:<17}{len(line.values):>4}  {target:<9} {reached}"
+    value = number(line.median) + unit
+    return f"{line.what:{width}}{value:>14}   {spread:<17}{len(line.values):>4}  {target:<9} {reached}"
 
 
 def _x(value: float) -> str:
@@ -113,7 +119,7 @@ def main() -> None:
     """Run and print the figures."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the scratch folder goes with the process
-    sizes = dict(QUICK) if options.quick else {}
+    sizes: dict[str, Any] = dict(QUICK) if options.quick else {}
     sizes |= {name: value for name in ("frames", "rounds") if (value := getattr(options, name)) is not None}
     facts = machine()
     print(", ".join(f"{name} {value}" if name in ("Python", *LIBRARIES) else value for name, value in facts.items()))

@@ -1,7 +1,8 @@
 """One way of reading shuffled batches of RGB + field, in a process of its own: ``stream_io.py WAY PATH EPOCHS``.
 
 Prints pairs a second over whole epochs, after one epoch that is not counted. Nothing is done with the batches.
-``stream_io.py write-litdata STORE FOLDER`` and ``write-jpegs STORE FOLDER`` prepare what others read.
+``stream_io.py check WAY PATH STORE`` tells instead whether an epoch has the store's true values, in another order, and
+``stream_io.py write FORMAT STORE FOLDER`` prepares what others read.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stream_peers as peers
 import torch
+from blake3 import blake3
+from stream_peers import BATCH, KEYS, Epoch, Pair
 
 from gfield import open_store
 from train.frames import Frames
 from train.stream import Stream
-
-BATCH = 64
-KEYS = {"rgb": "640x480/rgb", "gradient": "640x480/gradient"}
-Epoch = Callable[[int], Iterator[int]]
 
 
 def ours(path: Path, cache: Any) -> Epoch:
@@ -31,7 +33,8 @@ def ours(path: Path, cache: Any) -> Epoch:
     store = open_store(path)
     stream = Stream(Frames([(store, store.rows())], KEYS), batch=BATCH, seed=0, cache=cache)
     batches = stream.batches(0, 1 << 30)
-    return lambda epoch: (len(batch.index_N) for batch in islice(batches, stream.steps_per_epoch))
+    steps = stream.steps_per_epoch
+    return lambda epoch: ((batch.arrays["rgb"], batch.arrays["gradient"]) for batch in islice(batches, steps))
 
 
 def released(path: Path) -> Epoch:
@@ -39,16 +42,7 @@ def released(path: Path) -> Epoch:
     from released_loader import released_loader
 
     loader = released_loader(path, BATCH)
-    return lambda epoch: (len(rgb) for rgb, _ in loader)
-
-
-def litdata(path: Path, workers: int) -> Epoch:
-    """LitData on the same pairs, uncompressed."""
-    from litdata import StreamingDataLoader, StreamingDataset
-
-    data = StreamingDataset(str(path), shuffle=True, drop_last=True)
-    loader = StreamingDataLoader(data, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0)
-    return lambda epoch: (len(batch["rgb"]) for batch in loader)
+    return lambda epoch: iter(loader)
 
 
 def copy(path: Path) -> Epoch:
@@ -62,69 +56,92 @@ def copy(path: Path) -> Epoch:
         for array in arrays.values():
             array[...] = 1  # memory that was never written is not there
 
-    def epoch(number: int) -> Iterator[int]:
+    def epoch(number: int) -> Iterator[Pair]:
         for source in sources:
             for name, array in source.items():
                 np.copyto(target[name], array)
-            yield BATCH
+            yield torch.from_numpy(target["rgb"]), torch.from_numpy(target["gradient"])
 
     return epoch
 
 
-def write_litdata(store: Path, folder: Path) -> None:
-    """The store's pairs in LitData's own format; `optimize` needs a function that its processes can import."""
-    from functools import partial
-
-    from litdata import optimize
-
-    optimize(
-        fn=partial(pair, store),
-        inputs=list(range(len(open_store(store)))),
-        output_dir=str(folder),
-        chunk_bytes="64MB",
-        num_workers=1,
-        verbose=False,
-    )
-
-
-def pair(store: Path, row: int) -> dict[str, torch.Tensor]:
-    """One pair of the store."""
-    opened = open_store(store)
-    return {name: torch.from_numpy(opened.read(key, [row])[0]) for name, key in KEYS.items()}
-
-
 def rate(epoch: Epoch, epochs: int) -> float:
     """Pairs a second."""
-    sum(epoch(0))
-    started = time.perf_counter()
-    pairs = sum(sum(epoch(number)) for number in range(1, epochs + 1))
+    for _ in epoch(0):
+        pass
+    started, pairs = time.perf_counter(), 0
+    for number in range(1, epochs + 1):
+        pairs += sum(len(rgb) for rgb, _ in epoch(number))
     return pairs / (time.perf_counter() - started)
+
+
+def _digest(rgb_HWC: Any, gradient_HW: Any) -> str:
+    hasher = blake3(np.ascontiguousarray(rgb_HWC).reshape(-1).view(np.uint8))
+    hasher.update(np.ascontiguousarray(gradient_HW).reshape(-1).view(np.uint8))
+    return hasher.hexdigest()
+
+
+def check(epoch: Epoch, store: Path) -> dict[str, Any]:
+    """Count an epoch's samples by their content; they have to be the store's, each as often, in another order."""
+    true = [_digest(one["rgb"], one["gradient"]) for one in peers.pairs_of(store)]
+    seen: list[str] = []
+    for rgb, gradient in epoch(0):
+        assert (rgb.dtype, gradient.dtype) == (torch.uint8, torch.float16), (rgb.dtype, gradient.dtype)
+        assert rgb.shape == (BATCH, 480, 640, 3), rgb.shape
+        assert gradient.shape == (BATCH, 480, 640), gradient.shape
+        seen += [_digest(*one) for one in zip(rgb.numpy(), gradient.numpy(), strict=True)]
+    assert Counter(seen) == Counter(true), f"{len(seen)} samples are not the {len(true)} of the store"
+    assert seen != true, "the samples are not shuffled"
+    return {"checked": len(seen)}
 
 
 WAYS: dict[str, Callable[[Path], Epoch]] = {
     "none": lambda path: ours(path, "none"),
     "host": lambda path: ours(path, "host"),
     "released": released,
-    "litdata-0": lambda path: litdata(path, 0),
-    "litdata-2": lambda path: litdata(path, 2),
     "copy": copy,
+    **{
+        f"{name}-{workers}": partial(read, workers=workers)
+        for name, read in (
+            ("litdata", peers.read_litdata),
+            ("zarr", peers.read_zarr),
+            ("mosaic", peers.read_mosaic),
+            ("webdataset", peers.read_webdataset),
+            ("huggingface", partial(peers.read_huggingface, how="numpy")),
+            ("arrow", partial(peers.read_huggingface, how="arrow")),
+        )
+        for workers in (0, 2)
+    },
 }
+
+
+def write(kind: str, store: Path, folder: Path) -> None:
+    """Another format."""
+    from released_loader import write_jpegs
+
+    writers: dict[str, Callable[[Path, Path], None]] = {
+        "jpegs": write_jpegs,
+        "litdata": peers.write_litdata,
+        "zarr": peers.write_zarr,
+        "mosaic": peers.write_mosaic,
+        "webdataset": peers.write_webdataset,
+        "huggingface": peers.write_huggingface,
+    }
+    writers[kind](store, folder)
 
 
 def main() -> None:
     """The command line."""
-    way, path, last = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-    if way == "write-litdata":
-        write_litdata(path, Path(last))
-        print("{}")
-    elif way == "write-jpegs":
-        from released_loader import write_jpegs
-
-        write_jpegs(path, Path(last))
-        print("{}")
+    what, *rest = sys.argv[1:]
+    torch.set_num_threads(1)
+    told: dict[str, Any] = {}
+    if what == "write":
+        write(rest[0], Path(rest[1]), Path(rest[2]))
+    elif what == "check":
+        told = check(WAYS[rest[0]](Path(rest[1])), Path(rest[2]))
     else:
-        torch.set_num_threads(1)
-        print(json.dumps({"rate": rate(WAYS[way](path), int(last))}))
+        told = {"rate": rate(WAYS[what](Path(rest[0])), int(rest[1]))}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
