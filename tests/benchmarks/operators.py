@@ -1,9 +1,9 @@
-"""The operator beside what could stand in for it, one picture after the other on one thread: ``operators.py MAT ROUNDS``.
+"""The operator beside what could stand in for it: ``operators.py MAT ROUNDS``, one thread, one picture after the other.
 
 Prints milliseconds a picture by size and contender, one value a round, and how many pictures were compared with the
-definition: grey, integer Sobel, ``cv2.Canny``, and the exact root rounded once to float16. The contenders are not equal:
-scikit-image and kornia smooth by a Gaussian first, and their thresholds are of other units; here they do the same kinds of
-steps. kornia has a batch of one, as float32.
+definition: grey, integer Sobel, ``cv2.Canny``, and the exact root rounded once to float16. The contenders are not
+equal: scikit-image and kornia smooth by a Gaussian first, and their thresholds are of other units; here they do the
+same kinds of steps. kornia has a batch of one, as float32.
 """
 
 from __future__ import annotations
