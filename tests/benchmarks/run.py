@@ -20,6 +20,7 @@ from typing import Any
 from figures import FIGURES
 from inputs import find_seed, scratch_folder
 from measure import HERE, Figure, Line, tell
+from overview import draw_overview
 from peers import MODULES
 from plan import Plan
 
@@ -140,7 +141,8 @@ def main() -> None:
             print_figure(figure)
             sys.stdout.flush()
             _keep(wanted, figure, facts, seed.what, options.quick)
-    print(f"\n{time.monotonic() - started:.0f} s in all; JSON in {OUTPUT.relative_to(HERE.parents[1])}")
+    print(f"\n{draw_overview(OUTPUT, OUTPUT / 'overview.png')}")
+    print(f"{time.monotonic() - started:.0f} s in all; JSON in {OUTPUT.relative_to(HERE.parents[1])}")
 
 
 def _keep(name: str, figure: Figure, facts: dict[str, str], source: str, quick: bool) -> None:
