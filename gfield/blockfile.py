@@ -3,13 +3,16 @@
 A build writes more than it reads, and reads none of it again. Through the file cache every page of it is found,
 copied to, and written to the disk at some later time, which costs more than compressing it did; past the cache the
 disk takes it from our own buffer, and the closing fsync has nothing left to wait for. Where a file system cannot do
-that (tmpfs, some network ones), the same blocks go through the cache.
+that (tmpfs, some network ones), the same blocks go through the cache. A block is written while the next one is filled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ import numpy as np
 BLOCK_BYTES = 1 << 20
 _ALIGNMENT = 4096  # of addresses, offsets and lengths past the cache, for every disk that is common
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_WRITERS = 8  # threads that wait for the disk, of a whole process
 
 
 class BlockFile:
@@ -30,7 +34,7 @@ class BlockFile:
     Raises
     ------
     OSError
-        If it cannot be created; from the other methods, if it cannot be written.
+        If it cannot be created; from `append` and `finish`, if something of what was appended cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,9 +49,8 @@ class BlockFile:
             self._file = os.open(path, flags, 0o666)
         self.size = 0
         self._filled = 0
-        room = np.empty(BLOCK_BYTES + _ALIGNMENT, np.uint8)
-        start = -room.ctypes.data % _ALIGNMENT
-        self._block = room.data[start : start + BLOCK_BYTES]
+        self._block, self._other_block = _aligned_block(), _aligned_block()
+        self._writing: Future[None] | None = None
 
     def append(self, data: bytes | memoryview) -> None:
         """Add bytes at the end."""
@@ -59,28 +62,39 @@ class BlockFile:
             self._filled += taken
             data = data[taken:]
             if self._filled == BLOCK_BYTES:
-                self._write(BLOCK_BYTES)
-                self._filled = 0
+                self._await_writing()
+                self._writing = _writers(os.getpid()).submit(self._write, self._block)
+                self._block, self._other_block, self._filled = self._other_block, self._block, 0
 
     def finish(self) -> None:
         """Write what is left, force everything to the disk, and close."""
+        self._await_writing()
         if self._filled:
             # Whole pages only may go past the cache; the file is cut to its size afterwards.
             padded = -(-self._filled // _ALIGNMENT) * _ALIGNMENT
             self._block[self._filled : padded] = bytes(padded - self._filled)
-            self._write(padded)
+            self._write(self._block[:padded])
             os.ftruncate(self._file, self.size)
         os.fsync(self._file)
         self.close()
 
     def close(self) -> None:
         """Close the file as it is; harmless to repeat."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._file < 0:
+            return
+        # Waited for, since the number of a closed file may soon be another file's. What went wrong has been told, or is
+        # of no interest to whoever gives the file up.
+        with contextlib.suppress(OSError):
+            self._await_writing()
+        os.close(self._file)
+        self._file = -1
 
-    def _write(self, length: int) -> None:
-        rest = self._block[:length]
+    def _await_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, rest: memoryview) -> None:
         while len(rest):
             try:
                 rest = rest[os.write(self._file, rest) :]
@@ -95,3 +109,15 @@ class BlockFile:
         flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
         fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~_DIRECT)
         return bool(flags & _DIRECT)
+
+
+def _aligned_block() -> memoryview:
+    room = np.empty(BLOCK_BYTES + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room.data[start : start + BLOCK_BYTES]
+
+
+@functools.cache
+def _writers(process: int) -> ThreadPoolExecutor:
+    """The threads of a process; one that was forked has none of its parent's."""
+    return ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")

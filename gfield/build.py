@@ -263,8 +263,8 @@ def _run(
                 on_frames(result.frames)
 
     if in_process:
-        # More than there are processors, since a thread waits for the disk a fifth of its time.
-        threads = (cpus := available_cpus()) + max(2, cpus // 4)
+        # One more than there are processors, since a thread waits for the disk at the end of a shard.
+        threads = available_cpus() + 1
         run_in_process(_task, job, items, threads=threads, on_done=on_done, on_frame=lambda: on_frames(1))
         return done
     with existing_cluster(scheduler) if scheduler is not None else local_cluster(workers or 1) as client:

@@ -89,6 +89,15 @@ def test_a_full_disk_is_an_error(tmp_path):
     descriptor = os.open("/dev/full", os.O_WRONLY)
     os.dup2(descriptor, file._file)
     os.close(descriptor)
+    file.append(b"x" * BLOCK_BYTES)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         file.append(b"x" * BLOCK_BYTES)
+    file.close()
+    file = BlockFile(tmp_path / "other")
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(descriptor, file._file)
+    os.close(descriptor)
+    file.append(b"x" * BLOCK_BYTES)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        file.finish()
     file.close()
