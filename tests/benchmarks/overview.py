@@ -1,7 +1,7 @@
 """All ratios of a run in one picture, drawn from the JSON of its figures: ``overview.py FOLDER PICTURE``.
 
 A row is a ratio: a dot at the median, a bar from the least to the largest of its rounds, and a tick where the target
-stands, with the better side shaded by the direction of the little arrow. Green is reached, red is not, grey has none.
+stands: > at least so much, < at most. Green is reached, red is not, grey has none.
 """
 
 from __future__ import annotations
@@ -89,10 +89,8 @@ def draw(rows: Sequence[Row], picture: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(
-        "Ratios of neighbouring runs: median, least to largest; > at least and < at most mark what is wanted",
-        fontsize=9, loc="left", color=INK,
-    )  # fmt: skip
+    words = "Ratios of neighbouring runs: median, least to largest; > at least and < at most mark what is wanted"
+    figure.suptitle(words, x=0.01, ha="left", fontsize=10, color=INK)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture)
     plt.close(figure)
