@@ -1,9 +1,9 @@
-"""The operator beside what could stand in for it, one picture after the other on one thread: ``operators.py MAT ROUNDS``.
+"""The operator beside what could stand in for it, picture after picture on one thread: ``operators.py MAT ROUNDS``.
 
 Prints milliseconds a picture by size and contender, one value a round, and how many pictures were compared with the
-definition: grey, integer Sobel, ``cv2.Canny``, and the exact root rounded once to float16. The contenders are not equal:
-scikit-image and kornia smooth by a Gaussian first, and their thresholds are of other units; here they do the same kinds of
-steps. kornia has a batch of one, as float32.
+definition: grey, integer Sobel, ``cv2.Canny``, and the exact root rounded once to float16. The contenders are not
+equal: scikit-image and kornia smooth by a Gaussian first, and so find other edges; what is compared is the cost of the
+same kinds of steps. Both get four pictures a round; kornia one at a time, as float32.
 """
 
 from __future__ import annotations
