@@ -42,7 +42,8 @@ def variants(array: str, itemsize: int) -> list[Variant]:
         for one in [codec_for(array, name, itemsize)]
     }
     found = [Variant("raw", "--codec raw", *_of_package(Codec(None, 0, "noshuffle", itemsize)))]
-    for compressor, level, (shuffle, number) in itertools.product(("lz4", "zstd"), (1, 5), SHUFFLES.items()):
+    levels = [("lz4", 1), ("lz4", 5), ("lz4", 9), ("zstd", 1), ("zstd", 3), ("zstd", 5)]
+    for (compressor, level), (shuffle, number) in itertools.product(levels, SHUFFLES.items()):
         if shuffle == "shuffle" and itemsize == 1:
             continue  # of single bytes, it changes nothing
         name = ours.get((compressor, level, shuffle))

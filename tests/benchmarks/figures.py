@@ -134,7 +134,7 @@ def stream(plan: Plan) -> Figure:
         return store
 
     with TemporaryDirectory(dir=plan.folder) as folder:
-        return stream_figure(frames, Path(folder), build_one, plan.rounds)
+        return stream_figure(frames, Path(folder), build_one, 1 if plan.quick else min(3, plan.rounds))
 
 
 def step(plan: Plan) -> Figure:

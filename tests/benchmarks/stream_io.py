@@ -1,7 +1,7 @@
 """One way of reading shuffled batches of RGB + field, in a process of its own: ``stream_io.py WAY PATH EPOCHS``.
 
-Prints pairs a second over whole epochs, after one epoch that is not counted. Nothing is done with the batches.
-``stream_io.py check WAY PATH STORE`` tells instead whether an epoch has the store's true values, in another order, and
+Prints pairs a second over whole epochs, after one epoch that is not counted. Nothing is done with the batches. With a
+STORE behind EPOCHS, the epoch that is not counted has to have the store's true values, in another order.
 ``stream_io.py write FORMAT STORE FOLDER`` prepares what others read.
 """
 
@@ -65,10 +65,13 @@ def copy(path: Path) -> Epoch:
     return epoch
 
 
-def rate(epoch: Epoch, epochs: int) -> float:
+def rate(epoch: Epoch, epochs: int, store: Path | None) -> float:
     """Pairs a second."""
-    for _ in epoch(0):
-        pass
+    if store is None:
+        for _ in epoch(0):
+            pass
+    else:
+        check(epoch(0), store)
     started, pairs = time.perf_counter(), 0
     for number in range(1, epochs + 1):
         pairs += sum(len(rgb) for rgb, _ in epoch(number))
@@ -81,18 +84,17 @@ def _digest(rgb_HWC: Any, gradient_HW: Any) -> str:
     return hasher.hexdigest()
 
 
-def check(epoch: Epoch, store: Path) -> dict[str, Any]:
+def check(batches: Iterator[Pair], store: Path) -> None:
     """Count an epoch's samples by their content; they have to be the store's, each as often, in another order."""
     true = [_digest(one["rgb"], one["gradient"]) for one in peers.pairs_of(store)]
     seen: list[str] = []
-    for rgb, gradient in epoch(0):
+    for rgb, gradient in batches:
         assert (rgb.dtype, gradient.dtype) == (torch.uint8, torch.float16), (rgb.dtype, gradient.dtype)
         assert rgb.shape == (BATCH, 480, 640, 3), rgb.shape
         assert gradient.shape == (BATCH, 480, 640), gradient.shape
         seen += [_digest(*one) for one in zip(rgb.numpy(), gradient.numpy(), strict=True)]
     assert Counter(seen) == Counter(true), f"{len(seen)} samples are not the {len(true)} of the store"
     assert seen != true, "the samples are not shuffled"
-    return {"checked": len(seen)}
 
 
 WAYS: dict[str, Callable[[Path], Epoch]] = {
@@ -108,10 +110,14 @@ WAYS: dict[str, Callable[[Path], Epoch]] = {
             ("mosaic", peers.read_mosaic),
             ("webdataset", peers.read_webdataset),
             ("huggingface", partial(peers.read_huggingface, how="numpy")),
-            ("arrow", partial(peers.read_huggingface, how="arrow")),
         )
         for workers in (0, 2)
     },
+    "litdata-hand": partial(peers.read_litdata, workers=0, by_hand=True),
+    "zarr-hand": partial(peers.read_zarr, workers=0, by_hand=True),
+    "mosaic-hand": partial(peers.read_mosaic, workers=0, by_hand=True),
+    "webdataset-hand": partial(peers.read_webdataset, workers=0, by_hand=True),
+    "arrow-hand": partial(peers.read_huggingface, workers=0, how="arrow"),
 }
 
 
@@ -137,10 +143,9 @@ def main() -> None:
     told: dict[str, Any] = {}
     if what == "write":
         write(rest[0], Path(rest[1]), Path(rest[2]))
-    elif what == "check":
-        told = check(WAYS[rest[0]](Path(rest[1])), Path(rest[2]))
     else:
-        told = {"rate": rate(WAYS[what](Path(rest[0])), int(rest[1]))}
+        store = Path(rest[2]) if len(rest) > 2 else None
+        told = {"rate": rate(WAYS[what](Path(rest[0])), int(rest[1]), store)}
     print(json.dumps(told))
 
 

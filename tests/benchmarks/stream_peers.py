@@ -1,9 +1,9 @@
 """The same pairs of RGB + field in the formats of other libraries: how each is written, and read in shuffled batches.
 
 Every format holds raw arrays, uncompressed and without checksums, as that is what each reads fastest; zarr-python also
-reads our own store. A reader is a function of a path and a number of DataLoader workers, and gives an `Epoch`: what
-gives the batches of an epoch by its number, as torch tensors rgb uint8 (64, 480, 640, 3) and gradient float16
-(64, 480, 640).
+reads our own store. With ``by_hand``, a batch is put together by one's own function. A reader is a function of a path
+and a number of DataLoader workers, and gives an `Epoch`: what gives the batches of an epoch by its number, as torch
+tensors rgb uint8 (64, 480, 640, 3) and gradient float16 (64, 480, 640).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, default_collate
 
 from gfield import open_store
 
@@ -46,17 +46,20 @@ def pair(store: Path, row: int) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(opened.read(key, [row])[0]) for name, key in KEYS.items()}
 
 
-def _stacked(samples: list[Any]) -> Pair:
-    """A batch of samples, each a mapping or a pair of arrays or tensors, by what is faster.
-
-    NumPy asks the system for huge pages where torch does not; torch in a worker stacks in memory that is shared.
-    """
-    pairs = [tuple(one[name] for name in SHAPES) if isinstance(one, dict) else one for one in samples]
-    if torch.utils.data.get_worker_info() is not None:
-        rgb, gradient = torch.utils.data.default_collate(pairs)
-    else:
-        rgb, gradient = (torch.from_numpy(np.stack(column)) for column in zip(*pairs, strict=True))
+def _collated(samples: list[Any]) -> Pair:
+    """A batch of samples, each a mapping or a pair of arrays or tensors, by torch, as all of these libraries do."""
+    rgb, gradient = default_collate(_as_pairs(samples))
     return rgb, gradient
+
+
+def _stacked(samples: list[Any]) -> Pair:
+    """The same by NumPy, several times as fast outside workers: it asks the system for huge pages, torch does not."""
+    rgb, gradient = (torch.from_numpy(np.stack(column)) for column in zip(*_as_pairs(samples), strict=True))
+    return rgb, gradient
+
+
+def _as_pairs(samples: list[Any]) -> list[Any]:
+    return [tuple(one[name] for name in SHAPES) if isinstance(one, dict) else one for one in samples]
 
 
 def _loader(data: Any, workers: int, **options: Any) -> Any:
@@ -80,13 +83,13 @@ def write_litdata(store: Path, folder: Path) -> None:
     )
 
 
-def read_litdata(path: Path, workers: int) -> Epoch:
+def read_litdata(path: Path, workers: int, by_hand: bool = False) -> Epoch:
     """Its own data set and loader."""
     from litdata import StreamingDataLoader, StreamingDataset
 
     data = StreamingDataset(str(path), shuffle=True, drop_last=True)
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
-    loader = StreamingDataLoader(data, batch_size=BATCH, collate_fn=_stacked, **options)
+    loader = StreamingDataLoader(data, batch_size=BATCH, collate_fn=_stacked if by_hand else _collated, **options)
     return lambda epoch: iter(loader)
 
 
@@ -137,9 +140,16 @@ class ZarrPairs(Dataset[Any]):
         return tuple(array[row] for array in self._arrays)
 
 
-def read_zarr(path: Path, workers: int) -> Epoch:
+def read_zarr(path: Path, workers: int, by_hand: bool = False) -> Epoch:
     """A data set of one's own under torch's loader."""
-    loader = _loader(ZarrPairs(path), workers, batch_size=BATCH, shuffle=True, drop_last=True, collate_fn=_stacked)
+    loader = _loader(
+        ZarrPairs(path),
+        workers,
+        batch_size=BATCH,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=_stacked if by_hand else _collated,
+    )
     return lambda epoch: iter(loader)
 
 
@@ -156,14 +166,14 @@ def write_mosaic(store: Path, folder: Path) -> None:
             writer.write({name: one[name] for name in SHAPES})
 
 
-def read_mosaic(path: Path, workers: int) -> Epoch:
+def read_mosaic(path: Path, workers: int, by_hand: bool = False) -> Epoch:
     """Its data set on local files, under torch's loader."""
     from streaming import StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 
     clean_stale_shared_memory()
     data = StreamingDataset(local=str(path), shuffle=True, batch_size=BATCH)
-    loader = _loader(data, workers, batch_size=BATCH, drop_last=True, collate_fn=_stacked)
+    loader = _loader(data, workers, batch_size=BATCH, drop_last=True, collate_fn=_stacked if by_hand else _collated)
     return lambda epoch: iter(loader)
 
 
@@ -184,7 +194,7 @@ def _decoded(sample: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(np.frombuffer(sample[name], TYPES[name]).reshape(SHAPES[name]) for name in SHAPES)
 
 
-def read_webdataset(path: Path, workers: int) -> Epoch:
+def read_webdataset(path: Path, workers: int, by_hand: bool = False) -> Epoch:
     """Tar files in random order, through a shuffle buffer of two batches; batches made by the workers."""
     import webdataset
 
@@ -193,7 +203,7 @@ def read_webdataset(path: Path, workers: int) -> Epoch:
         webdataset.WebDataset(tars, shardshuffle=len(tars), empty_check=False)
         .shuffle(2 * BATCH)
         .map(_decoded)
-        .batched(BATCH, collation_fn=_stacked, partial=False)
+        .batched(BATCH, collation_fn=_stacked if by_hand else _collated, partial=False)
     )
     loader = _loader(data, workers, batch_size=None)
     return lambda epoch: iter(loader)
