@@ -74,7 +74,10 @@ def draw_ratios(groups: Sequence[Group], path: Path, what: str) -> None:
     values = [one for _, rows in groups for row in rows for one in (*row["values"], 1)]
     left, right = min(values) / 1.25, max(values) * 2.6  # room for the numbers
     for name, members in groups:
-        axis.text(left, y, f" {name}", fontsize=_FONT + 1.5, fontweight="bold", color=INK, va="center", ha="left")
+        axis.text(
+            left, y, f" {name}", fontsize=_FONT + 1.5, fontweight="bold", color=INK, va="center", ha="left", zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
         axis.axhline(y - 0.7, color=FAINT, linewidth=0.8, zorder=0)
         y += 1
         for row in members:
@@ -127,7 +130,7 @@ def _bar(axis: Any, y: float, row: Row, *, start: float, number: str, colour: st
     furthest = max(high, start)
     if row["target"]:
         sign, limit = row["target"]
-        axis.plot([limit, limit], [y - 0.44, y + 0.44], color="black", linewidth=2.4, zorder=4)
+        axis.plot([limit, limit], [y - 0.36, y + 0.36], color="black", linewidth=2.4, zorder=4)
         number += f"   ({sign} {limit:g})".replace(">=", "≥").replace("<=", "≤")
         furthest = max(furthest, limit)
     axis.annotate(

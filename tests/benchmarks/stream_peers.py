@@ -1,9 +1,9 @@
 """The same pairs of RGB + field in the formats of other libraries: how each is written, and read in shuffled batches.
 
 Every format holds raw arrays, uncompressed and without checksums, as that is what each reads fastest; zarr-python also
-reads our own store. With ``by_hand``, a batch is put together by one's own function. A reader is a function of a path and a number of DataLoader workers, and gives an `Epoch`: what
-gives the batches of an epoch by its number, as torch tensors rgb uint8 (64, 480, 640, 3) and gradient float16
-(64, 480, 640).
+reads our own store. With ``by_hand``, a batch is put together by one's own function. A reader is a function of a path
+and a number of DataLoader workers, and gives an `Epoch`: what gives the batches of an epoch by its number, as torch
+tensors rgb uint8 (64, 480, 640, 3) and gradient float16 (64, 480, 640).
 """
 
 from __future__ import annotations
