@@ -1,4 +1,4 @@
-"""Measure the figures that this package promises, print them as one table, and keep them as JSON in build/bench.
+"""Measure the figures that this package promises, print them as one table, and keep JSON and pictures in build/bench.
 
 ``python tests/benchmarks/run.py [--quick] [--only NAME] [--frames N] [--rounds N] [--mat FILE] [--scratch DIR]``
 """
