@@ -81,7 +81,7 @@ def draw_ratios(groups: Sequence[Group], path: Path, what: str) -> None:
         axis.axhline(y - 0.7, color=FAINT, linewidth=0.8, zorder=0)
         y += 1
         for row in members:
-            _bar(axis, y, row, start=1.0, number=f"{row['median']:.2f}x")
+            _bar(axis, y, row, start=1.0, number=f"{_short(row['median'])}x")
             places.append(y)
             labels.append(row["what"])
             y += 1
@@ -90,7 +90,7 @@ def draw_ratios(groups: Sequence[Group], path: Path, what: str) -> None:
     axis.set(xscale="log", xlim=(left, right), ylim=(y - 0.4, -1))
     axis.set_yticks(places, labels, fontsize=_FONT)
     _tidy(axis)
-    axis.set_title(what, fontsize=_FONT + 3, color=INK, loc="left", pad=26)
+    figure.suptitle(what, fontsize=_FONT + 3, color=INK, x=0.01, ha="left")
     _legend(axis)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor="white")
@@ -109,15 +109,18 @@ def draw_contenders(groups: Sequence[Group], path: Path) -> None:
         least, most = min(min(row["values"]) for row in rows), max(max(row["values"]) for row in rows)
         start = least / 2
         for y, row in enumerate(rows):
-            number = f"{row['median']:.0f}" if row["median"] >= 100 else f"{row['median']:.2f}"
             ours = any(word in row["what"] for word in ("ours", "build_store", "gfield"))
-            _bar(axis, y, row, start=start, number=number, colour=REACHED if ours else PLAIN)
+            _bar(axis, y, row, start=start, number=_short(row["median"]), colour=REACHED if ours else PLAIN)
         axis.set(xscale="log", xlim=(start, most * 2), ylim=(len(rows) - 0.4, -0.6))
         axis.set_yticks(range(len(rows)), [row["what"] for row in rows], fontsize=_FONT)
         axis.set_title(title, fontsize=_FONT + 2, color=INK, loc="left")
         _tidy(axis)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor="white")
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _bar(axis: Any, y: float, row: Row, *, start: float, number: str, colour: str | None = None) -> None:
