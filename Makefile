@@ -19,7 +19,7 @@ help:
 	@echo "make demo       render a small sample, build and check its stores, train on them, predict a picture"
 	@echo "make test       lint, then the fast tests"
 	@echo "make test-slow  every test, the slow ones too"
-	@echo "make bench      measure, and print the tables of the README"
+	@echo "make bench      install what is compared with, measure, print tables, keep JSON and pictures in build/bench"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove what these commands made, never data/raw or data/stores"
 

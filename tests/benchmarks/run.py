@@ -1,4 +1,4 @@
-"""Measure the figures that this package promises, print them as one table, and keep them as JSON in build/bench.
+"""Measure the figures that this package promises, print them as one table, and keep JSON and pictures in build/bench.
 
 ``python tests/benchmarks/run.py [--quick] [--only NAME] [--frames N] [--rounds N] [--mat FILE] [--scratch DIR]``
 """
@@ -20,11 +20,10 @@ from typing import Any
 from figures import FIGURES
 from inputs import find_seed, scratch_folder
 from measure import HERE, Figure, Line, tell
-from overview import draw_overview
-from peers import MODULES
+from peers import MODULES, why_absent
 from plan import Plan
+from plot import OUTPUT, draw
 
-OUTPUT = HERE.parents[1] / "build" / "bench"
 LIBRARIES = (
     "numpy",
     "opencv-python-headless",
@@ -141,8 +140,16 @@ def main() -> None:
             print_figure(figure)
             sys.stdout.flush()
             _keep(wanted, figure, facts, seed.what, options.quick)
-    print(f"\n{draw_overview(OUTPUT, OUTPUT / 'overview.png')}")
-    print(f"{time.monotonic() - started:.0f} s in all; JSON in {OUTPUT.relative_to(HERE.parents[1])}")
+    _draw()
+    print(f"\n{time.monotonic() - started:.0f} s in all; JSON and pictures in {OUTPUT.relative_to(HERE.parents[1])}")
+
+
+def _draw() -> None:
+    """The pictures of all figures that are kept, those of earlier runs too; none without matplotlib."""
+    if why := why_absent("matplotlib"):
+        print(f"\nno pictures: {why}")
+        return
+    draw(OUTPUT, list(FIGURES))
 
 
 def _keep(name: str, figure: Figure, facts: dict[str, str], source: str, quick: bool) -> None:

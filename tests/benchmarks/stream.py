@@ -88,8 +88,8 @@ def stream_figure(frames: int, folder: Path, build: Build, rounds: int) -> Figur
         [
             "every way but the released code's was seen to yield the true values of all frames, in another order",
             "peers store raw arrays without checksums; our raw store has one of every chunk, and it is checked",
-            "by hand: without workers, batches by NumPy's stack instead of the library's own collation (of datasets,",
-            "out of Arrow's buffers): one copy out of memory that the file is mapped to, where the library allows that",
+            "by hand: without workers, batches by NumPy's stack instead of the library's own collation (datasets: by",
+            "Arrow's buffers), which is one copy out of the mapped file where the library allows that",
             *absent(*(peer for peer, *_ in PEERS if peer)),
         ],
         {"frames": frames, "batch": BATCH},
