@@ -8,6 +8,7 @@ Source of the layout: Zarr v3 specification, "Sharding codec" (index at the end)
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -128,7 +129,9 @@ class Shard:
         start, length = (int(value) for value in self._index_F2[slot])
         if start != _ABSENT:
             page = start // mmap.PAGESIZE * mmap.PAGESIZE
-            self._map.madvise(_WILL_NEED, page, start + length - page)
+            # A hint: where the system does not take it, the frame is read all the same.
+            with contextlib.suppress(OSError):
+                self._map.madvise(_WILL_NEED, page, start + length - page)
 
     def read(self, slot: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the frame at ``slot`` (0 is the shard's first) into ``out``."""

@@ -86,7 +86,7 @@ def open_figure(plan: Plan) -> Figure:
             Line("open_store to first batch, no cache", "s", times["first batch"], ("<=", 0.3)),
             Line("open_store to first batch, default cache", "s", times["first batch, default"]),
         ],
-        ["in fresh processes, imports not counted; files in the system's cache; the default fills a cache first"],
+        ["in fresh processes, imports not counted; files in the system's cache; the default keeps what it decodes"],
         {"frames": frames},
     )
 
