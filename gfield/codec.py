@@ -12,10 +12,11 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
+
+from gfield.chunks import crc32c, try_decode
 
 CodecName = Literal["lz4", "zstd", "raw"]
 CODEC_NAMES: tuple[CodecName, ...] = ("lz4", "zstd", "raw")
@@ -63,16 +64,20 @@ class Codec:
             payload = chunk.reshape(-1).view(np.uint8)
         else:
             payload = blosc.compress(chunk, self.compressor.encode(), self.level, _SHUFFLE[self.shuffle], blocksize=0)
-        return payload, _CRC.pack(google_crc32c.value(payload))
+        return payload, _CRC.pack(crc32c(payload))
 
-    def decode(self, stored: Bytes, out: npt.NDArray[np.generic]) -> None:
+    def decode(self, stored: Bytes, out: npt.NDArray[np.generic], *, past_caches: bool = False) -> None:
         """Check and decompress one stored chunk into ``out``, a C-contiguous array of the chunk's shape.
+
+        With ``past_caches``, ``out`` is written past the processor's caches, as suits a part of a large array.
 
         Raises
         ------
         ChecksumError
             If the bytes are not those that were written, or are of another length.
         """
+        if try_decode(stored, out, compressed=self.compressor is not None, past_caches=past_caches):
+            return
         payload = check_crc(stored)
         if self.compressor is None:
             if payload.size != out.nbytes:
@@ -137,7 +142,7 @@ def check_crc(stored: Bytes) -> Bytes:
     payload = stored[: -_CRC.size]
     (wanted,) = _CRC.unpack(stored[-_CRC.size :].tobytes())
     # An array, not a memoryview: google_crc32c takes only buffers without a release hook, and copies nothing then.
-    seen = google_crc32c.value(payload)
+    seen = crc32c(payload)
     if seen != wanted:
         raise ChecksumError(f"checksum is {seen:08x}, wanted {wanted:08x}")
     return payload

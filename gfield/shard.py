@@ -15,12 +15,12 @@ import struct
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
 from gfield.blockfile import BlockFile
+from gfield.chunks import crc32c
 from gfield.codec import Bytes, ChecksumError, Codec, check_crc
 
 _ABSENT = 2**64 - 1
@@ -67,7 +67,7 @@ class ShardWriter:
         """Write the index, force everything to the disk, close, and return size and hash."""
         index = self._index_F2.tobytes()
         self._write(index)
-        self._write(struct.pack("<I", google_crc32c.value(index)))
+        self._write(struct.pack("<I", crc32c(index)))
         self._file.finish()
         return Written(self._file.size, self._hash.hexdigest())
 
@@ -133,13 +133,13 @@ class Shard:
             with contextlib.suppress(OSError):
                 self._map.madvise(_WILL_NEED, page, start + length - page)
 
-    def read(self, slot: int, out: npt.NDArray[np.generic]) -> None:
-        """Decode the frame at ``slot`` (0 is the shard's first) into ``out``."""
+    def read(self, slot: int, out: npt.NDArray[np.generic], *, past_caches: bool = False) -> None:
+        """Decode the frame at ``slot`` (0 is the shard's first) into ``out``; see `Codec.decode`."""
         start, length = (int(value) for value in self._index_F2[slot])
         if start == _ABSENT:
             raise ChecksumError(f"{self.path}: no frame at place {slot} of the shard")
         try:
-            self._codec.decode(self._bytes[start : start + length], out)
+            self._codec.decode(self._bytes[start : start + length], out, past_caches=past_caches)
         except ChecksumError as error:
             raise ChecksumError(f"{self.path}: frame at place {slot} of the shard: {error}") from error
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
 from gfield.manifest import Manifest, StoreError, read_manifest
 from gfield.shard import Shard
@@ -228,9 +229,10 @@ class Store:
         places = [divmod(row, self.spec.frames_per_shard) for row in rows.tolist()]
         for shard, slot in places:
             self._shard(array, shard).will_read(slot)
+        large = past_caches(out)
         for place, (shard, slot) in enumerate(places):
             try:
-                self._shard(array, shard).read(slot, out[place])
+                self._shard(array, shard).read(slot, out[place], past_caches=large)
             except ChecksumError as error:
                 raise StoreError(f"{error}; {_REPAIR}") from error
 

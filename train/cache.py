@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from gfield.chunks import take_frames
 from train.errors import TrainError
 from train.frames import Array, Frames, Index
 
@@ -77,8 +78,7 @@ class HostCache:
             kept[index_N[place]] = out[place]
             there[index_N[place]] = True
         if len(missing_N) < len(index_N):
-            # Any other mode than "raise" lets NumPy write to `out` itself instead of to a copy of it.
-            np.take(kept, index_N, axis=0, out=out, mode="clip")
+            take_frames(kept, index_N, out)
 
 
 def fill_device(frames: Frames, device: torch.device, pool: ThreadPoolExecutor) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ Places = npt.NDArray[np.intp]
 Read = Callable[[str, Places, Array], None]
 _SLOTS = 2
 _PIECES_A_THREAD = 4
+_LINE_BYTES = 64  # of the processor's caches
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,11 @@ class _Twin:
 
 
 def _empty(frames: Frames, name: str, count: int, *, pinned: bool) -> torch.Tensor:
+    shape, dtype = (count, *frames.frame_shape(name)), frames.dtype(name)
     if pinned:
-        dtype = torch.from_numpy(frames.empty(name, 0)).dtype
-        return torch.empty((count, *frames.frame_shape(name)), dtype=dtype, pin_memory=True)
-    # NumPy asks the system for huge pages where torch does not: fewer of them have to be found.
-    return torch.from_numpy(frames.empty(name, count))
+        return torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)
+    # NumPy asks the system for huge pages where torch does not: fewer of them have to be found. It begins 16 bytes
+    # behind a line of the cache, and only whole lines can be written past it.
+    size = prod(shape) * dtype.itemsize
+    memory = np.empty(size + _LINE_BYTES, np.uint8)
+    return torch.from_numpy(np.ndarray(shape, dtype, memory, -memory.ctypes.data % _LINE_BYTES))
