@@ -134,6 +134,54 @@ def test_what_is_not_known_is_left_to_blosc():
         assert decoded(wrong, 5, False) is None
 
 
+def blosc_chunk(lz4, size, *, start=20, length=None):
+    """A chunk of Blosc with one block of LZ4's, as the two formats say it, or with another start or length of it."""
+    numbers = [size, size, 16 + 8 + len(lz4), start, len(lz4) if length is None else length]
+    return bytes([2, 1, 1 << 5, 1]) + np.array(numbers, "<u4").tobytes() + lz4
+
+
+def literals(data, match=0):
+    """An LZ4 sequence's beginning: a token and fewer than 15 bytes."""
+    return bytes([len(data) << 4 | match]) + data
+
+
+@compiled_only
+def test_blocks_made_by_hand():
+    def of(lz4, size, **changes):
+        got = decoded(with_checksum(blosc_chunk(lz4, size, **changes)), size, True)
+        return None if got is None else got.tobytes()
+
+    assert of(literals(b"abc", 2) + b"\3\0" + literals(b"defgh"), 14) == b"abcabcabcdefgh"
+    assert of(literals(b"abc", 15) + b"\1\0" + b"\xff\0" + literals(b"defgh"), 282) == b"ab" + b"c" * 275 + b"defgh"
+    for why, lz4, size in [
+        ("nothing", b"", 8),
+        ("a distance of 0", literals(b"abc", 2) + b"\0\0" + literals(b"defgh"), 14),
+        ("a distance to before the block", literals(b"abc", 2) + b"\4\0" + literals(b"defgh"), 14),
+        ("half a distance", literals(b"abc", 2) + b"\3", 14),
+        ("no end of a count", literals(b"abc", 15) + b"\1\0" + b"\xff", 282),
+        ("a match up to the end", literals(b"abc", 7) + b"\3\0" + literals(b""), 14),
+        ("a match into the last five bytes", literals(b"abc", 3) + b"\3\0" + literals(b"efgh"), 14),
+        ("a match past the end", literals(b"abc", 12) + b"\3\0" + literals(b"defgh"), 14),
+        ("literals past the end", literals(b"abc", 2) + b"\3\0" + literals(b"defghi"), 14),
+        ("too few literals", literals(b"abc", 2) + b"\3\0" + literals(b"defg"), 14),
+        ("fewer literals than are told", b"\xe0abc", 14),
+    ]:
+        assert of(lz4, size) is None, why
+    assert of(literals(b"abcdefgh"), 8, start=1 << 31) is None
+    assert of(literals(b"abcdefgh"), 8, start=27) is None
+    assert of(literals(b"abcdefgh"), 8, length=10) is None
+
+
+@compiled_only
+def test_a_block_that_is_longer_than_its_chunk_is_not_read():
+    """Its missing bytes would be the checksum's."""
+    whole = blosc_chunk(literals(b"abcdefgh"), 8)
+    cut = bytearray(whole[:-4])
+    cut[12:16] = np.array([len(cut)], "<u4").tobytes()
+    assert decoded(with_checksum(whole), 8, True) is not None
+    assert decoded(with_checksum(cut), 8, True) is None
+
+
 @pytest.mark.parametrize("name", CODEC_NAMES)
 @pytest.mark.parametrize(("array", "dtype"), [("rgb", "u1"), ("gradient", "f2"), ("depth", "f4")])
 def test_without_compiled_code_all_is_the_same(name, array, dtype, monkeypatch):
