@@ -90,7 +90,7 @@ class Codec:
             raise ChecksumError(f"chunk does not decompress to {out.nbytes} bytes: {error}") from error
 
     def metadata(self) -> list[dict[str, Any]]:
-        """The chunk's codec chain as Zarr v3 metadata."""
+        """The chunk's codec chain as Zarr v3 metadata; zarr-python takes all but its first entry as compressors."""
         chain: list[dict[str, Any]] = [
             {"name": "bytes", "configuration": {"endian": "little"}} if self.itemsize > 1 else {"name": "bytes"}
         ]
@@ -104,21 +104,6 @@ class Codec:
             }
             chain.append({"name": "blosc", "configuration": configuration})
         return [*chain, {"name": "crc32c"}]
-
-    def zarr_compressors(self) -> list[Any]:
-        """The chain's bytes-to-bytes part as objects of zarr-python."""
-        from zarr.codecs import BloscCodec, Crc32cCodec
-
-        if self.compressor is None:
-            return [Crc32cCodec()]
-        compressor = BloscCodec(
-            typesize=self.itemsize,
-            cname=self.compressor,
-            clevel=self.level,
-            shuffle=self.shuffle,
-            blocksize=0,
-        )
-        return [compressor, Crc32cCodec()]
 
 
 def codec_for(array: str, name: CodecName, itemsize: int) -> Codec:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 TEMPORARY = ".tmp"
-_SYNCING_THREADS = 16
+_WAITING_THREADS = 16
 
 
 def temporary_name(folder: Path) -> Path:
@@ -25,12 +29,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folders(top: Path) -> None:
-    """Force the entries of a folder and of all folders below it to the disk."""
-    folders = [Path(folder) for folder, _, _ in os.walk(top)]
-    # Side by side, since each waits for the disk to empty its cache, and may then share that with the others.
-    with ThreadPoolExecutor(min(_SYNCING_THREADS, len(folders) or 1)) as pool:
-        for _ in pool.map(sync_folder, folders):
+def side_by_side(call: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call a function that waits for the disk with each of the items, at once: the disk serves many waits together."""
+    with ThreadPoolExecutor(_WAITING_THREADS) as pool:
+        for _ in pool.map(call, items):
             pass
 
 

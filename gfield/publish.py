@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfield.files import sync_folders, temporary_name, write_atomically
+from blake3 import blake3
+
+from gfield.files import side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, Source
+from gfield.hierarchy import hierarchy_files
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
-from gfield.shard import hash_file
 from gfield.shard_task import Record
 from gfield.spec import FORMAT_VERSION, StoreSpec
 
@@ -91,7 +93,7 @@ def complete_store(
     (store / MANIFEST_PATH).parent.mkdir(exist_ok=True)
     write_atomically(store / MANIFEST_PATH, manifest.to_bytes(), scratch)
     # The tasks forced their files to the disk, but not the entries of the many small folders that hold them.
-    sync_folders(store)
+    side_by_side(sync_folder, [Path(folder) for folder, _, _ in os.walk(store)])
     return manifest
 
 
@@ -109,22 +111,16 @@ def write_metadata(
     dict
         Manifest entries by path.
     """
-    from gfield.hierarchy import write_hierarchy
+    files = hierarchy_files(spec, attributes, columns)
 
-    draft = temporary_name(scratch)
-    try:
-        write_hierarchy(draft, spec, attributes, columns)
-        entries = {}
-        for file in sorted(path for path in draft.rglob("*") if path.is_file()):
-            path = file.relative_to(draft)
-            written = hash_file(file)
-            entries[path.as_posix()] = Entry(*written, "")
-            if not (store / path).is_file() or hash_file(store / path) != written:
-                (store / path).parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(store / path, file.read_bytes(), scratch)
-        return entries
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    def write(name: str) -> None:
+        path = store / name
+        if not path.is_file() or path.read_bytes() != files[name]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, files[name], scratch)
+
+    side_by_side(write, files)
+    return {name: Entry(len(data), blake3(data).hexdigest(), "") for name, data in files.items()}
 
 
 def _without_folders(reason: str, folders: Iterable[Path]) -> str:

@@ -1,19 +1,29 @@
 """A text column of a store: Zarr v3's ``string`` in one chunk, ``vlen-utf8`` in a Zstandard frame with a checksum.
 
-Read here without zarr-python, whose import alone takes longer than to open a store of 120,000 frames and have all its
-names. `gfield.hierarchy` writes them by zarr-python.
+Read and written here without zarr-python, whose import alone takes longer than to open a store of 120,000 frames and
+have all its names.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numcodecs import zstd
 from numcodecs.vlen import VLenUTF8
 
-_CODECS = ["vlen-utf8", "zstd"]
+_ZSTD_LEVEL = 3
+
+
+def text_codecs() -> list[dict[str, Any]]:
+    """The chunk's codec chain as Zarr v3 metadata."""
+    return [
+        {"name": "vlen-utf8", "configuration": {}},
+        {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": True}},
+    ]
 
 
 def is_text_column(metadata: bytes, frames: int) -> bool:
@@ -24,10 +34,17 @@ def is_text_column(metadata: bytes, frames: int) -> bool:
             array["data_type"] == "string"
             and array["shape"] == [frames]
             and array["chunk_grid"]["configuration"]["chunk_shape"] == [frames]
-            and [codec["name"] for codec in array["codecs"]] == _CODECS
+            and [codec["name"] for codec in array["codecs"]] == [codec["name"] for codec in text_codecs()]
         )
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def encode_texts(texts: Sequence[str]) -> bytes:
+    """The one chunk of the texts, in zarr-python's bytes."""
+    encoded = VLenUTF8().encode(np.asarray(texts, dtype=object))
+    compressed: bytes = zstd.compress(encoded, _ZSTD_LEVEL, checksum=True)
+    return compressed
 
 
 def decode_texts(chunk: bytes, frames: int) -> npt.NDArray[np.str_]:

@@ -30,7 +30,7 @@ def test_zarr_and_tensorstore_read_what_the_writer_wrote(tmp_path, frames_NHWC, 
         chunks=(1, 12, 16, 3),
         shards=(2, 12, 16, 3),
         dtype="u1",
-        compressors=codec.zarr_compressors(),
+        compressors=codec.metadata()[1:],
         fill_value=0,
     )
     for shard in range(3):
@@ -47,7 +47,7 @@ def test_the_metadata_chain_is_the_one_that_zarr_writes(name):
     for array, dtype in (("rgb", "u1"), ("gradient", "f2"), ("depth", "f4")):
         codec = codec_for(array, name, np.dtype(dtype).itemsize)
         made = zarr.create_array(
-            {}, shape=(2, 4), chunks=(1, 4), shards=(2, 4), dtype=dtype, compressors=codec.zarr_compressors()
+            {}, shape=(2, 4), chunks=(1, 4), shards=(2, 4), dtype=dtype, compressors=codec.metadata()[1:]
         )
         sharding = made.metadata.to_dict()["codecs"][0]
         assert list(sharding["configuration"]["codecs"]) == codec.metadata()

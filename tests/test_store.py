@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from numcodecs import zstd
 
 from gfield.build import build_store, make_spec
-from gfield.hierarchy import write_hierarchy
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
-from gfield.shard import hash_file
+from gfield.publish import write_metadata
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec, default_frames_per_shard
 from gfield.store import Store, open_store
@@ -168,12 +167,11 @@ def test_a_damaged_text_column_is_an_error_and_no_empty_texts(copy, do, said):
 @given(
     texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9), min_size=1)
 )
-def test_text_columns_are_those_that_zarr_wrote(tmp_path_factory, texts):
+def test_text_columns_are_those_that_were_written(tmp_path_factory, texts):
     """The last column, of empty texts, is one of which Zarr writes no chunk."""
     folder = tmp_path_factory.mktemp("texts")
     spec = replace(SPEC, frames=len(texts))
-    write_hierarchy(folder, spec, {}, {"name": texts, "scene": [""] * len(texts)})
-    files = {f.relative_to(folder).as_posix(): Entry(*hash_file(f), "") for f in folder.rglob("*") if f.is_file()}
+    files = write_metadata(folder, folder, spec, {}, {"name": texts, "scene": [""] * len(texts)})
     store = Store(folder, Manifest({}, files), spec)
     assert store.text("name").tolist() == texts
     assert store.text("scene").tolist() == [""] * len(texts)
@@ -268,8 +266,8 @@ def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_pa
     spec = replace(SPEC, frames=120_000, frames_per_shard=default_frames_per_shard(120_000, 1))
     names = [f"data/nyu2_train/kitchen_{row // 180:04d}_out/{row % 180}.jpg" for row in range(120_000)]
     attributes = {"gfield_format": 1, "spec": spec.to_json()}
-    write_hierarchy(tmp_path, spec, attributes, {"name": names, "split": ["unlabeled"] * 120_000})
-    files = {f.relative_to(tmp_path).as_posix(): Entry(*hash_file(f), "") for f in tmp_path.rglob("*") if f.is_file()}
+    columns = {"name": names, "split": ["unlabeled"] * 120_000}
+    files = write_metadata(tmp_path, tmp_path, spec, attributes, columns)
     shards = [array.shard_path(n) for array in spec.array_specs().values() for n in range(spec.shards)]
     files |= {path: Entry(1, "0" * 64, "0" * 32) for path in shards}
     (tmp_path / "manifest").mkdir()

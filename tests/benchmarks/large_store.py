@@ -13,7 +13,6 @@ from pathlib import Path
 from gfield.field import FieldParams
 from gfield.files import write_atomically
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
-from gfield.shard import hash_file
 from gfield.spec import FORMAT_VERSION, StoreSpec, default_frames_per_shard, digest
 from gfield.store import open_store
 
@@ -23,7 +22,7 @@ _TEST = 654
 
 def write_large_store(folder: Path, frames: int) -> None:
     """Metadata, text columns and manifest as a build of DenseDepth's archive writes them, with no shard behind them."""
-    from gfield.hierarchy import write_hierarchy  # loads zarr, which opening does without
+    from gfield.publish import write_metadata  # loads OpenCV, which opening does without
 
     scenes = [f"living_room_{row // _FRAMES_A_SCENE:04d}a" for row in range(frames)]
     columns = {
@@ -47,12 +46,8 @@ def write_large_store(folder: Path, frames: int) -> None:
         notes={},
     )
     attributes = {"title": "no pictures", "gfield_format": FORMAT_VERSION, "spec": spec.to_json(), "excluded": []}
-    write_hierarchy(folder, spec, attributes, columns)
-    files = {
-        path.relative_to(folder).as_posix(): Entry(*hash_file(path), "")
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    folder.mkdir(parents=True)
+    files = write_metadata(folder, folder, spec, attributes, columns)
     for array in spec.array_specs().values():
         for shard in range(spec.shards):
             path = array.shard_path(shard)

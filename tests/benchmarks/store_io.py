@@ -41,7 +41,7 @@ class ArrayOnDisk:
             chunks=(1, *frame),
             shards=self.rgb_NHWC.shape,
             dtype="u1",
-            compressors=self.codec.zarr_compressors(),
+            compressors=self.codec.metadata()[1:],
             fill_value=0,
         )
 
