@@ -13,8 +13,8 @@ from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-import dask
 from dask.callbacks import Callback
+from dask.threaded import get
 
 from gfield.frame import UserError
 
@@ -54,17 +54,13 @@ def run_in_process(
     def done(_key: Any, result: Any, _graph: Any, _state: Any, _worker: Any) -> None:
         on_done(result)
 
-    call = dask.delayed(lambda item: task(job, item, tick), pure=False, traverse=False)
+    # Dask's threaded scheduler itself: dask.compute would load all of distributed, a tenth of a second, to see whether
+    # it is there. Of tasks that are alike in all else, it begins the one whose key is the last. The one long task, the
+    # first, might else come last, on one processor.
+    graph = {f"task-{len(items) - place:09d}": (partial(task, job), item, tick) for place, item in enumerate(items)}
     try:
         with Callback(posttask=done):
-            dask.compute(
-                # Of tasks that are alike in all else, Dask begins the one whose key is the last, and the keys that it
-                # makes are others each time. The one long task, the first, might then come last, on one processor.
-                *(call(item, dask_key_name=f"task-{len(items) - place:09d}") for place, item in enumerate(items)),
-                scheduler="threads",
-                num_workers=threads,
-                optimize_graph=False,
-            )
+            get(graph, list(graph), num_workers=threads)
     finally:
         stop.set()
 

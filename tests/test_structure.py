@@ -214,6 +214,13 @@ def test_reading_a_store_loads_neither_dask_nor_the_build(nyu_mat, tmp_path):
     assert not loaded_after(statement) & (DASK | {"torch", "torchvision", "h5py", "cv2", "zarr"})
 
 
+def test_a_build_on_threads_loads_neither_distributed_nor_zarr(nyu_mat, tmp_path):
+    """Each takes longer to load than to read, plan and publish a small store takes."""
+    command = ["build", "nyu", str(nyu_mat), str(tmp_path / "nyu.zarr"), "--level", "320x240"]
+    loaded = loaded_after(f"import cli; cli.gfield({command!r}, standalone_mode=False)")
+    assert loaded & {"dask", "distributed", "torch", "zarr"} == {"dask"}
+
+
 @pytest.mark.parametrize(
     ("path", "line", "refused"),
     [
