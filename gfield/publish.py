@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,7 @@ def complete_store(
     manifest = Manifest(attributes, dict(sorted(files.items())))
     (store / MANIFEST_PATH).parent.mkdir(exist_ok=True)
     write_atomically(store / MANIFEST_PATH, manifest.to_bytes(), scratch)
-    # The tasks forced their files to the disk, but not the entries of the many small folders that hold them.
-    side_by_side(sync_folder, [Path(folder) for folder, _, _ in os.walk(store)])
+    side_by_side(sync_folder, _common_folders(store))
     return manifest
 
 
@@ -121,6 +120,14 @@ def write_metadata(
 
     side_by_side(write, files)
     return {name: Entry(len(data), blake3(data).hexdigest(), "") for name, data in files.items()}
+
+
+def _common_folders(store: Path) -> Iterator[Path]:
+    """All folders but those below a ``c``, which are one shard's each, and on the disk since its task has ended."""
+    for folder, names, _ in os.walk(store):
+        yield Path(folder)
+        if os.path.basename(folder) == "c":
+            names.clear()
 
 
 def _without_folders(reason: str, folders: Iterable[Path]) -> str:

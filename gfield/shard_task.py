@@ -7,7 +7,7 @@ the same bytes each time. Its last act is a small record, so that a later run kn
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gfield.field import FieldKernel, FieldParams
-from gfield.files import temporary_name, write_atomically
+from gfield.files import sync_folder, temporary_name, write_atomically
 from gfield.frame import BadFrame, Frame, Source
 from gfield.levels import Array, NearestResize, area_resize
 from gfield.manifest import Entry
@@ -56,7 +56,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known to be on the disk for one shard number: its files, and the frames that could not be read."""
+    """What is known to be on the disk for one shard number: its files, and the frames that could not be read.
+
+    With a file, the folders that are its alone (`own_folders`) are on the disk; publication sees to the others.
+    """
 
     files: Mapping[str, Entry] = field(default_factory=dict)
     bad: tuple[BadFrame, ...] = ()
@@ -92,6 +95,11 @@ def write_record(records: Path, scratch: Path, shard: int, record: Record) -> No
     bad = [[frame.index, frame.reason] for frame in record.bad]
     data = canonical({"files": record.files, "bad": bad})
     write_atomically(record_path(records, shard), data, scratch, durable=False)
+
+
+def own_folders(path: Path, spec: ArraySpec) -> Sequence[Path]:
+    """Of the folders that the shard at ``path`` lies in those that are its alone, innermost first: all below ``c``."""
+    return path.parents[: len(spec.frame_shape)]
 
 
 def forget_records(records: Path) -> int:
@@ -199,13 +207,24 @@ def _write_shards(
         # Side by side, so that a file system may commit them together.
         with ThreadPoolExecutor(len(todo)) as pool:
             finished = list(pool.map(lambda spec: writers[spec.key].finish(), todo))
-        entries = {}
-        for spec, (size, blake3) in zip(todo, finished, strict=True):
-            path = job.store / spec.shard_path(shard)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporaries[spec.key].replace(path)
-            entries[spec.shard_path(shard)] = Entry(size, blake3, spec.fingerprint)
+            paths = [spec.shard_path(shard) for spec in todo]
+            list(pool.map(lambda spec, path: _put_in_place(temporaries[spec.key], job.store / path, spec), todo, paths))
+        entries = {
+            path: Entry(size, blake3, spec.fingerprint)
+            for spec, path, (size, blake3) in zip(todo, paths, finished, strict=True)
+        }
         return entries, tuple(bad)
+
+
+def _put_in_place(finished: Path, path: Path, spec: ArraySpec) -> None:
+    """Give a finished shard its name, and force that to the disk.
+
+    The shards' own folders are most folders of a store. Forced to the disk here, other tasks compute meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    finished.replace(path)
+    for folder in own_folders(path, spec):
+        sync_folder(folder)
 
 
 def _arrays_from_source(

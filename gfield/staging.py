@@ -22,12 +22,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from gfield.files import sync_folder, write_atomically
+from gfield.files import side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
-from gfield.shard_task import Record, read_record, write_record
+from gfield.shard_task import Record, own_folders, read_record, write_record
 from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, refusals
 
 
@@ -42,7 +43,7 @@ class Staging:
     target: Path
     spec: StoreSpec
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return self.target.with_name(f"{self.target.name}.building-{self.spec.fingerprint[:12]}")
 
@@ -173,18 +174,25 @@ def adopt_staging(staging: Staging, other: Staging) -> None:
 
 
 def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> None:
+    adopted: dict[int, Record] = {}
+    folders: list[Path] = []
+    specs = staging.spec.array_specs().values()
     for shard in range(staging.spec.shards):
         ours, theirs = read_record(staging.records, shard), known(shard)
         files: dict[str, Entry] = dict(ours.files)
-        for spec in staging.spec.array_specs().values():
+        for spec in specs:
             path = spec.shard_path(shard)
             entry = theirs.files.get(path)
             if path in files or entry is None or entry.fingerprint != spec.fingerprint:
                 continue
             if _link(source / path, staging.store / path):
                 files[path] = entry
+                folders += own_folders(staging.store / path, spec)
         if len(files) > len(ours.files):
-            write_record(staging.records, staging.scratch, shard, Record(files, ours.bad or theirs.bad))
+            adopted[shard] = Record(files, ours.bad or theirs.bad)
+    side_by_side(sync_folder, folders)
+    for shard, record in adopted.items():
+        write_record(staging.records, staging.scratch, shard, record)
 
 
 def _link(existing: Path, new: Path) -> bool:

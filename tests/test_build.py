@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gfield import build
 from gfield.build import build_store, make_spec
 from gfield.field import FieldParams
 from gfield.manifest import StoreError, read_manifest
@@ -215,6 +217,45 @@ def test_an_unfinished_store_cannot_be_opened(source, tmp_path):
     (staging,) = tmp_path.glob("s.building-*")
     with pytest.raises(StoreError, match="wanted a store"):
         open_store(staging / "store")
+
+
+@pytest.mark.parametrize("before", ["nothing", "a store", "an unfinished build"])
+def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_path, monkeypatch, before):
+    """Every file, and every folder's entries as they are when the folder is renamed."""
+    target = tmp_path / "s"
+    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    files: set[int] = set()
+    entries: dict[int, list[str]] = {}
+    fsync, swap_in = os.fsync, build.swap_in
+
+    def noting_fsync(descriptor):
+        status = os.fstat(descriptor)
+        seen = sorted(os.listdir(descriptor)) if stat.S_ISDIR(status.st_mode) else None
+        fsync(descriptor)
+        if seen is None:
+            files.add(status.st_ino)
+        else:
+            entries[status.st_ino] = seen
+
+    def checking_swap_in(staging):
+        for folder, names, inside in os.walk(staging.store):
+            assert entries.get(os.stat(folder).st_ino) == sorted(names + inside), folder
+            for name in inside:
+                assert os.stat(os.path.join(folder, name)).st_ino in files, (folder, name)
+        checked.append(staging)
+        swap_in(staging)
+
+    checked: list[Staging] = []
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    if before == "a store":
+        build_store(source, target, other)
+    elif before == "an unfinished build":
+        build_store(source, target, other, part=(1, 2))
+    entries.clear()
+    monkeypatch.setattr(build, "swap_in", checking_swap_in)
+    build_store(source, target, make_spec(source, frames_per_shard=2))
+    assert len(checked) == 1
+    assert tree(target) == tree(built)
 
 
 def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp_path):
