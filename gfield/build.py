@@ -37,6 +37,7 @@ from gfield.staging import (
     checked_target,
     finished_store,
     other_stagings,
+    published_by_another,
     publishing,
     remove,
     swap_in,
@@ -210,24 +211,17 @@ def build_store(
         return _report(source, target, spec, "unchanged", started, [], 0, current)
 
     others = other_stagings(staging, overwrite)
-    staging.create()
-    inputs, forgotten = InputRecord(staging.records, staging.scratch), 0
-    if current is not None:
-        adopt_store(staging, current)
-        inputs.keep("", current.attributes["source_files"])
-    elif part is None or part[0] == 1:  # one part answers for the input, lest parts quarrel whose copies' times differ
-        forgotten = inputs.forget_others(source.inputs())
-    for other in others if not overwrite else ():
-        if InputRecord(other.records, other.scratch).read()[0] in ("", inputs.read()[0]):
-            adopt_staging(staging, other)
     kept = frozenset(entry.fingerprint for entry in current.files.values()) if current is not None else frozenset()
     job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, kept)
     items: list[Any] = [_INPUTS, *range(spec.shards)]
     if part is not None:
         items = items[part[0] - 1 :: part[1]]
-    on_start(sum(len(spec.shard_frames(item)) for item in items if item != _INPUTS))
     done: list[ShardDone] = []
+    forgotten = 0
     try:
+        # One part answers for the input, lest parts quarrel whose copies' times differ.
+        forgotten = _set_up(staging, current, () if overwrite else others, source, part is None or part[0] == 1)
+        on_start(sum(len(spec.shard_frames(item)) for item in items if item != _INPUTS))
         # Once is enough, but for the rare builder that has its record of a shard overwritten by another's older one.
         for _ in range(3):
             done += _run(job, items, workers, scheduler, on_frames)
@@ -236,11 +230,31 @@ def build_store(
             manifest = _publish(job, staging, others)
             if manifest is not None or part is not None:
                 break
+    except FileNotFoundError:
+        if (manifest := published_by_another(staging)) is None:
+            raise
     except UserError:
         if part is None and not staging.finished_shards():
             remove(staging)  # nothing in it to go on with, and it would stand in the way of the mended input
         raise
     return _report(source, target, spec, "built" if manifest else "part", started, done, forgotten, manifest)
+
+
+def _set_up(
+    staging: Staging, current: Manifest | None, others: Sequence[Staging], source: Source, check_inputs: bool
+) -> int:
+    """Make the staging folder, and take over what fits; tell how many shards in it were of other inputs."""
+    staging.create()
+    inputs, forgotten = InputRecord(staging.records, staging.scratch), 0
+    if current is not None:
+        adopt_store(staging, current)
+        inputs.keep("", current.attributes["source_files"])
+    elif check_inputs:
+        forgotten = inputs.forget_others(source.inputs())
+    for other in others:
+        if InputRecord(other.records, other.scratch).read()[0] in ("", inputs.read()[0]):
+            adopt_staging(staging, other)
+    return forgotten
 
 
 def _run(
@@ -294,8 +308,9 @@ def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest 
             raise BuildError(f"{bad[0].reason}\nnone of {counted(len(bad), 'frame')} can be read; no store was made")
         manifest = complete_store(job.store, job.scratch, job.source, job.spec, described, records)
         swap_in(staging)
-    for leftover in (staging, *others):
-        remove(leftover)
+        # Still under the lock, lest a builder that has waited for it publishes what its last task has put there since.
+        for leftover in (staging, *others):
+            remove(leftover)
     return manifest
 
 

@@ -29,7 +29,7 @@ from gfield.files import side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
-from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, refusals
+from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, digest, refusals
 
 
 class BuildError(UserError):
@@ -230,6 +230,18 @@ def publishing(staging: Staging) -> Iterator[bool]:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
         yield staging.store.exists()
+
+
+def published_by_another(staging: Staging) -> Manifest | None:
+    """The manifest of the store that was to be built, if it stands at the target; None where it does not.
+
+    Another builder may have published it, and removed the folder that this one was still writing to.
+    """
+    try:
+        manifest = read_manifest(staging.target)
+    except StoreError:
+        return None
+    return manifest if digest(manifest.attributes["spec"]) == staging.spec.fingerprint else None
 
 
 def swap_in(staging: Staging) -> None:

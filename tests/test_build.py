@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from gfield.field import FieldParams
 from gfield.manifest import StoreError, read_manifest
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.staging import BuildError, Staging
+from gfield.staging import BuildError, Staging, publishing, remove
 from gfield.store import open_store
 
 
@@ -448,6 +449,48 @@ def test_builders_that_run_at_once_help_each_other(nyu_mat, built, tmp_path):
     assert [code for _, code in results] == [0, 0, 0], results
     assert tree(target) == tree(built)
     assert [path.name for path in tmp_path.iterdir()] == ["nyu.zarr"]
+
+
+@pytest.mark.parametrize("when", ["at its start", "at its end"])
+def test_a_builder_that_another_one_overtakes_ends_with_that_ones_store(source, built, tmp_path, monkeypatch, when):
+    """The other has published the store and removed the folder that both worked in."""
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
+    step = {"at its start": "InputRecord", "at its end": "_task"}[when]
+    overtaken = getattr(build, step)
+
+    def overtaking(*arguments):
+        monkeypatch.setattr(build, step, overtaken)
+        assert build_store(source, target, spec).state == "built"
+        return overtaken(*arguments)
+
+    monkeypatch.setattr(build, step, overtaking)
+    report = build_store(source, target, spec)
+    assert (report.state, report.root) == ("built", read_manifest(built).root)
+    assert tree(target) == tree(built)
+
+
+def test_who_waits_to_publish_finds_nothing_left_to_publish(source, tmp_path, monkeypatch):
+    """Not even where its own last task has just put a shard back under the folder's name."""
+    spec = make_spec(source, frames_per_shard=2)
+    staging = Staging(tmp_path / "s", spec)
+    may_publish: list[bool] = []
+
+    def wait_to_publish():
+        with publishing(staging) as ours:
+            may_publish.append(ours)
+
+    waiting = threading.Thread(target=wait_to_publish)
+
+    def removing(leftover):
+        staging.store.mkdir()
+        waiting.start()
+        waiting.join(0.3)  # as long as it takes to do the wrong thing; what is right waits for the lock
+        remove(leftover)
+
+    monkeypatch.setattr(build, "remove", removing)
+    build_store(source, tmp_path / "s", spec)
+    waiting.join()
+    assert may_publish == [False]
 
 
 @pytest.mark.parametrize(
