@@ -230,8 +230,8 @@ def build_store(
             manifest = _publish(job, staging, others)
             if manifest is not None or part is not None:
                 break
-    except FileNotFoundError:
-        if (manifest := published_by_another(staging)) is None:
+    except FileNotFoundError as error:
+        if (manifest := published_by_another(staging, error)) is None:
             raise
     except UserError:
         if part is None and not staging.finished_shards():

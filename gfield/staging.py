@@ -232,11 +232,14 @@ def publishing(staging: Staging) -> Iterator[bool]:
         yield staging.store.exists()
 
 
-def published_by_another(staging: Staging) -> Manifest | None:
-    """The manifest of the store that was to be built, if it stands at the target; None where it does not.
+def published_by_another(staging: Staging, error: FileNotFoundError) -> Manifest | None:
+    """The manifest of the store that was to be built, if another builder has published it meanwhile, else None.
 
-    Another builder may have published it, and removed the folder that this one was still writing to.
+    That builder removes the staging folder, to which this one was still writing: ``error`` is then about a file in it,
+    and not about one of the input.
     """
+    if not Path(str(error.filename)).is_relative_to(staging.folder):
+        return None
     try:
         manifest = read_manifest(staging.target)
     except StoreError:

@@ -23,6 +23,7 @@ import pytest
 from gfield import build
 from gfield.build import build_store, make_spec
 from gfield.field import FieldParams
+from gfield.frame import InputError
 from gfield.manifest import StoreError, read_manifest
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
@@ -467,6 +468,24 @@ def test_a_builder_that_another_one_overtakes_ends_with_that_ones_store(source, 
     report = build_store(source, target, spec)
     assert (report.state, report.root) == ("built", read_manifest(built).root)
     assert tree(target) == tree(built)
+
+
+def test_an_input_that_vanishes_is_not_taken_for_another_builders_work(nyu_mat, tmp_path, monkeypatch):
+    """Though a store of the same parameters stands there."""
+    mat, target = tmp_path / "nyu_depth_v2_labeled.mat", tmp_path / "s"
+    shutil.copy(nyu_mat, mat)
+    source = open_nyuv2(mat)
+    spec = make_spec(source, frames_per_shard=2)
+    build_store(source, target, spec)
+    task = build._task
+
+    def losing(*arguments):
+        mat.unlink(missing_ok=True)
+        return task(*arguments)
+
+    monkeypatch.setattr(build, "_task", losing)
+    with pytest.raises((FileNotFoundError, BuildError, InputError), match=mat.name):
+        build_store(source, target, spec, overwrite=True)
 
 
 def test_who_waits_to_publish_finds_nothing_left_to_publish(source, tmp_path, monkeypatch):

@@ -45,6 +45,10 @@ class MemoryFrames:
         """Shape of one frame of an array."""
         return self._frames[name].shape[1:]
 
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Element type of an array."""
+        return self._frames[name].dtype
+
     @property
     def frame_bytes(self) -> int:
         """Bytes of one frame of all arrays."""
@@ -85,7 +89,7 @@ class Input(NamedTuple):
 def find_input(store: Path | None, folder: Path, rooms: int) -> Input:
     """The given store, or one of rendered rooms that is built into ``folder``, or frames in memory.
 
-    Building takes Dask and zarr, reading does not: a machine without them may be given a store.
+    Building takes Dask, reading does not: a machine without it may be given a store.
     """
     if store is not None:
         opened = gfield.open_store(store)
