@@ -29,6 +29,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path, top: Path) -> None:
+    """Make a folder below ``top`` and those between the two, unless they are there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``top`` is not there; it is not made again, since whoever removed it has had reasons.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        if folder in (top, *top.parents) or folder.parent == top:
+            raise
+        make_folder(folder.parent, top)
+        folder.mkdir(exist_ok=True)
+
+
 def side_by_side(call: Callable[[T], object], items: Iterable[T]) -> None:
     """Call a function that waits for the disk with each of the items, at once: the disk serves many waits together."""
     with ThreadPoolExecutor(_WAITING_THREADS) as pool:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gfield.field import FieldKernel, FieldParams
-from gfield.files import sync_folder, temporary_name, write_atomically
+from gfield.files import make_folder, sync_folder, temporary_name, write_atomically
 from gfield.frame import BadFrame, Frame, Source
 from gfield.levels import Array, NearestResize, area_resize
 from gfield.manifest import Entry
@@ -208,7 +208,7 @@ def _write_shards(
         with ThreadPoolExecutor(len(todo)) as pool:
             finished = list(pool.map(lambda spec: writers[spec.key].finish(), todo))
             paths = [spec.shard_path(shard) for spec in todo]
-            list(pool.map(lambda spec, path: _put_in_place(temporaries[spec.key], job.store / path, spec), todo, paths))
+            list(pool.map(lambda spec, path: _put_in_place(temporaries[spec.key], job.store, path, spec), todo, paths))
         entries = {
             path: Entry(size, blake3, spec.fingerprint)
             for spec, path, (size, blake3) in zip(todo, paths, finished, strict=True)
@@ -216,12 +216,13 @@ def _write_shards(
         return entries, tuple(bad)
 
 
-def _put_in_place(finished: Path, path: Path, spec: ArraySpec) -> None:
+def _put_in_place(finished: Path, store: Path, shard_path: str, spec: ArraySpec) -> None:
     """Give a finished shard its name, and force that to the disk.
 
     The shards' own folders are most folders of a store. Forced to the disk here, other tasks compute meanwhile.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = store / shard_path
+    make_folder(path.parent, store)
     finished.replace(path)
     for folder in own_folders(path, spec):
         sync_folder(folder)

@@ -25,11 +25,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gfield.files import side_by_side, sync_folder, write_atomically
+from gfield.files import make_folder, side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
 from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, digest, refusals
+
+_SPEC = "spec.json"
+_ATTEMPTS = 10  # against another builder that does the opposite
 
 
 class BuildError(UserError):
@@ -60,10 +63,19 @@ class Staging:
         return self.folder / "scratch"
 
     def create(self) -> None:
-        """Make the folders; harmless where another builder has made them."""
-        for folder in (self.store, self.records, self.scratch):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "spec.json", canonical(self.spec.to_json()), self.scratch)
+        """Make the folders; harmless where another builder has made them, or is just removing them."""
+        folders = (self.store, self.records, self.scratch)
+        for attempt in range(_ATTEMPTS):
+            try:
+                for folder in folders:
+                    folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.folder / _SPEC, canonical(self.spec.to_json()), self.scratch)
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                if all(folder.is_dir() for folder in folders):
+                    break
         sync_folder(self.target.parent)
 
     def finished_shards(self) -> dict[int, Record]:
@@ -122,7 +134,7 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
         if folder == staging.folder:
             continue
         try:
-            spec = StoreSpec.from_json(json.loads((folder / "spec.json").read_bytes()))
+            spec = StoreSpec.from_json(json.loads((folder / _SPEC).read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if not overwrite:
@@ -185,6 +197,7 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
             entry = theirs.files.get(path)
             if path in files or entry is None or entry.fingerprint != spec.fingerprint:
                 continue
+            make_folder((staging.store / path).parent, staging.store)
             if _link(source / path, staging.store / path):
                 files[path] = entry
                 folders += own_folders(staging.store / path, spec)
@@ -197,7 +210,6 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
 
 def _link(existing: Path, new: Path) -> bool:
     """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone."""
-    new.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(existing, new)
     except FileExistsError:
@@ -257,5 +269,12 @@ def swap_in(staging: Staging) -> None:
 
 
 def remove(staging: Staging) -> None:
-    """Remove a staging folder whose store is published, or is not wanted any more."""
-    shutil.rmtree(staging.folder, ignore_errors=True)
+    """Remove a staging folder whose store is published, or is not wanted any more.
+
+    Another builder may put a file into a folder that is just being emptied, which then stays. Where there is a new
+    ``spec.json``, somebody has begun to build anew.
+    """
+    for _ in range(_ATTEMPTS):
+        shutil.rmtree(staging.folder, ignore_errors=True)
+        if not staging.folder.exists() or (staging.folder / _SPEC).exists():
+            break

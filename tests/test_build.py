@@ -23,6 +23,7 @@ import pytest
 from gfield import build
 from gfield.build import build_store, make_spec
 from gfield.field import FieldParams
+from gfield.files import make_folder
 from gfield.frame import InputError
 from gfield.manifest import StoreError, read_manifest
 from gfield.sample.nyu_mat import write_nyu_mat
@@ -468,6 +469,42 @@ def test_a_builder_that_another_one_overtakes_ends_with_that_ones_store(source, 
     report = build_store(source, target, spec)
     assert (report.state, report.root) == ("built", read_manifest(built).root)
     assert tree(target) == tree(built)
+
+
+def test_a_folder_that_another_builder_removes_is_not_made_again_by_halves(source, tmp_path, monkeypatch):
+    """One that is overtaken in the middle of its shards leaves nothing behind, one that begins has all of it."""
+    staging = Staging(tmp_path / "s", make_spec(source, frames_per_shard=2))
+    staging.create()
+    shard = staging.store / "640x480/rgb/c/0/0/0"
+    make_folder(shard, staging.store)
+    assert shard.is_dir()
+    remove(staging)
+    with pytest.raises(FileNotFoundError):
+        make_folder(shard, staging.store)
+    assert not any(tmp_path.iterdir())
+
+    rmtree, mkdir, late = shutil.rmtree, Path.mkdir, [staging.scratch, staging.records]
+
+    def meanwhile_another_writes(folder, **options):
+        if late:
+            late.pop().mkdir(parents=True, exist_ok=True)
+            (staging.folder / "spec.json").unlink(missing_ok=True)
+            return
+        rmtree(folder, **options)
+
+    def meanwhile_another_removes(folder, *args, **options):
+        mkdir(folder, *args, **options)
+        if folder == staging.scratch and removals:
+            rmtree(removals.pop())
+
+    removals = [staging.store, staging.folder]
+    monkeypatch.setattr(Path, "mkdir", meanwhile_another_removes)
+    staging.create()
+    assert not removals
+    assert {path.name for path in staging.folder.iterdir()} == {"store", "records", "scratch", "spec.json"}
+    monkeypatch.setattr(shutil, "rmtree", meanwhile_another_writes)
+    remove(staging)
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_input_that_vanishes_is_not_taken_for_another_builders_work(nyu_mat, tmp_path, monkeypatch):
