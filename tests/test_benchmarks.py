@@ -123,3 +123,14 @@ def test_pictures_are_drawn(load: Load, tmp_path: Path) -> None:
     drawn = load("plot").draw(tmp_path, ["build", "memory"])
     assert [path.name for path in drawn] == ["overview.png", "contenders.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def test_outputs_of_earlier_rounds_are_put_aside_empty(load: Load, tmp_path: Path) -> None:
+    made = load("plan").Plan(load("inputs").Seed(tmp_path / "a.mat", "", 1), tmp_path)
+    for _ in range(3):
+        store = made.fresh("store.zarr")
+        assert not store.exists()
+        (store / "c").mkdir(parents=True)
+        (store / "c/0").write_bytes(bytes(1000))
+    assert sum(file.stat().st_size for file in (tmp_path / "emptied").rglob("*") if file.is_file()) == 0
+    assert len(list((tmp_path / "emptied").iterdir())) == 2
