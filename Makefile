@@ -33,7 +33,7 @@ if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip
 endef
 export CHECK_PYTHON
 
-$(INSTALLED): pyproject.toml gfield/_chunks.c gfield/_edges.c
+$(INSTALLED): pyproject.toml $(wildcard gfield/native/*)
 	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) is not there, wanted Python 3.11 or newer: make PYTHON=... names one" >&2; exit 1; }
 	@"$(PYTHON)" -c "$$CHECK_PYTHON"
 	@echo "Installing into .venv, which takes a minute or two"

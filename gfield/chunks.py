@@ -1,8 +1,8 @@
 """Checksums, chunks and copies by compiled code, where a C compiler was there and the processor is one that it knows.
 
-`gfield._chunks` (``_chunks.c``) does without Python's lock, and in a half to a quarter of the time, what google-crc32c,
-Blosc and NumPy define: it checks and decodes raw chunks and LZ4's. Whatever it does not know, or finds damaged, it
-leaves to them, and without it they do everything.
+`gfield._chunks` (``native/chunks.c``) does without Python's lock, and in a half to a quarter of the time, what
+google-crc32c, Blosc and NumPy define: it checks and decodes raw chunks and LZ4's. Whatever it does not know, or finds
+damaged, it leaves to them, and without it they do everything.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The operator as compiled code, where a C compiler was there when the package was installed.
 
-`gfield._edges` (``_edges.c``) computes what `gfield.field` defines by OpenCV, bit for bit, in half the time. Without
-it everything works as well, and gives the same fields. It knows Canny's own norm, ``|I_u| + |I_v|``, only.
+`gfield._edges` (``native/edges.c``) computes what `gfield.field` defines by OpenCV, bit for bit, in half the time.
+Without it everything works as well, and gives the same fields. It knows Canny's own norm, ``|I_u| + |I_v|``, only.
 """
 
 from __future__ import annotations

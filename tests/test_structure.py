@@ -279,3 +279,10 @@ def test_the_frame_of_the_project_is_there():
     assert "Copyright 2026 the gfield authors" in licence
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_file_of_the_compiled_code_is_named_where_it_is_built():
+    """A header that is not would be missing from a source distribution."""
+    modules = project()["tool"]["setuptools"]["ext-modules"]
+    named = [file for module in modules for file in [*module["sources"], *module.get("depends", [])]]
+    assert sorted(named) == sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("gfield/native/*"))
