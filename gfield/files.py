@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 T = TypeVar("T")
 
 TEMPORARY = ".tmp"
 _WAITING_THREADS = 16
+_COPIED_BYTES = 1 << 20
 
 
 def temporary_name(folder: Path) -> Path:
@@ -67,16 +70,34 @@ def write_atomically(path: Path, data: bytes, scratch: Path | None = None, *, du
     durable
         Whether the file must also outlive a power cut right after. Without it the file may then be empty.
     """
-    temporary = temporary_name(scratch or path.parent)
+    with _replacing(path, scratch or path.parent) as file:
+        file.write(data)
+        if durable:
+            _force(file)
+    if durable:
+        sync_folder(path.parent)
+
+
+def copy_atomically(existing: Path, path: Path, scratch: Path) -> None:
+    """Copy a file of any size so that ``path`` holds all of it, on the disk; the caller sees to the folder's entry."""
+    with existing.open("rb") as whole, _replacing(path, scratch) as file:
+        shutil.copyfileobj(whole, file, _COPIED_BYTES)
+        _force(file)
+
+
+@contextmanager
+def _replacing(path: Path, scratch: Path) -> Iterator[BinaryIO]:
+    """A new file that gets its name at the end of the block, or is removed where that raises."""
+    temporary = temporary_name(scratch)
     try:
         with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
+            yield file
         temporary.replace(path)
-        if durable:
-            sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _force(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gfield.files import make_folder, side_by_side, sync_folder, write_atomically
+from gfield.files import copy_atomically, make_folder, side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
@@ -198,7 +198,7 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
             if path in files or entry is None or entry.fingerprint != spec.fingerprint:
                 continue
             make_folder((staging.store / path).parent, staging.store)
-            if _link(source / path, staging.store / path):
+            if _link(source / path, staging.store / path, staging.scratch):
                 files[path] = entry
                 folders += own_folders(staging.store / path, spec)
         if len(files) > len(ours.files):
@@ -208,7 +208,7 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
         write_record(staging.records, staging.scratch, shard, record)
 
 
-def _link(existing: Path, new: Path) -> bool:
+def _link(existing: Path, new: Path, scratch: Path) -> bool:
     """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone."""
     try:
         os.link(existing, new)
@@ -219,7 +219,7 @@ def _link(existing: Path, new: Path) -> bool:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
             raise
-        shutil.copyfile(existing, new)
+        copy_atomically(existing, new, scratch)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -223,8 +224,13 @@ def test_an_unfinished_store_cannot_be_opened(source, tmp_path):
 
 
 @pytest.mark.parametrize("before", ["nothing", "a store", "an unfinished build"])
-def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_path, monkeypatch, before):
+@pytest.mark.parametrize("links", [True, False])
+def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_path, monkeypatch, before, links):
     """Every file, and every folder's entries as they are when the folder is renamed."""
+
+    def no_links(*arguments):
+        raise PermissionError(errno.EPERM, "this file system knows no hard links")
+
     target = tmp_path / "s"
     other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
     files: set[int] = set()
@@ -255,6 +261,9 @@ def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_pat
     elif before == "an unfinished build":
         build_store(source, target, other, part=(1, 2))
     entries.clear()
+    if not links:
+        files.clear()
+        monkeypatch.setattr(os, "link", no_links)
     monkeypatch.setattr(build, "swap_in", checking_swap_in)
     build_store(source, target, make_spec(source, frames_per_shard=2))
     assert len(checked) == 1
