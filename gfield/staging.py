@@ -219,6 +219,8 @@ def _link(existing: Path, new: Path, scratch: Path) -> bool:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
             raise
+        if not existing.exists():
+            return False
         copy_atomically(existing, new, scratch)
     return True
 
