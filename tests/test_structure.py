@@ -11,9 +11,12 @@ import functools
 import importlib.metadata
 import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +24,10 @@ from pathlib import Path
 import pytest
 
 import gfield
+from gfield import chunks, edges
 
 ROOT = Path(__file__).parents[1]
+INCLUDES = Path(sysconfig.get_path("include"))
 HEAVY = {"cv2", "dask", "distributed", "h5py", "numcodecs", "numpy", "rich", "torch", "torchvision", "zarr"}
 DASK = {"dask", "distributed"}
 INPUT_OUTPUT = DASK | {"deflate", "h5py", "io", "mmap", "os", "shutil", "simplejpeg", "tempfile", "zarr"}
@@ -279,6 +284,16 @@ def test_the_frame_of_the_project_is_there():
     assert "Copyright 2026 the gfield authors" in licence
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(
+    not (shutil.which(str(sysconfig.get_config_var("CC")).split()[0]) and (INCLUDES / "Python.h").is_file()),
+    reason="no C compiler, or no headers of Python",
+)
+def test_what_can_be_compiled_is():
+    """Installation goes on where compiling fails, and the tests of compiled code are then left out."""
+    assert edges.COMPILED, "installed anew since gfield/native changed?"
+    assert chunks.COMPILED or platform.machine() != "x86_64", "installed anew since gfield/native changed?"
 
 
 def test_every_file_of_the_compiled_code_is_named_where_it_is_built():

@@ -62,11 +62,7 @@ def variants(array: str, itemsize: int) -> list[Variant]:
 
 def _of_package(name: str, option: str, codec: Codec) -> Variant:
     """As a store is written and read."""
-
-    def decode(stored: Any, out: Any) -> None:
-        codec.decode(stored, out)
-
-    return Variant(name, option, codec.encode, _joined, decode)
+    return Variant(name, option, codec.encode, _joined, codec.decode)
 
 
 def _joined(stored: Any) -> Any:
