@@ -12,7 +12,7 @@ SMALL := --encoder resnet18 --size 160x120
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo test test-slow bench lint clean
+.PHONY: help demo test test-slow soak bench lint clean
 .DELETE_ON_ERROR:
 
 help:
