@@ -130,6 +130,9 @@ def _open_nyu(path: Path, options: Options) -> Source:
     A build that was interrupted goes on where it was. A finished store is left as it is; with other thresholds
     only its fields are computed again, from the RGB in it.
     """
+    from gfield.confine import start
+
+    start("hdf5")  # loads h5py beside what is loaded here
     from gfield.sources.nyuv2 import open_nyuv2
 
     return open_nyuv2(path, options.pop("splits"), keep_frame=options.pop("keep_frame"))

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfield.formats import hdf5
+from gfield.confined import hdf5
+from gfield.confined.hdf5 import describe, open_hdf5
 from gfield.formats.framebytes import Damage, FrameBytes
-from gfield.formats.hdf5 import describe, open_hdf5
 from gfield.frame import InputError
 
 PIPELINES: list[dict[str, Any]] = [
@@ -329,7 +329,7 @@ def test_no_file_stays_open(tmp_path: Path, compression: str) -> None:
     assert open_files() == before
     with closing(frames.read_frames(0, 5)) as stream:
         next(stream)
-        assert open_files() == before + 1
+        assert open_files() == before + (compression == "gzip"), "lzf is read by another process"
     assert open_files() == before
 
 

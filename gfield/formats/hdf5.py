@@ -1,252 +1,55 @@
-"""What an HDF5 file says of its data sets, asked through h5py once, at open, and checked.
-
-`open_hdf5` opens a file or says what it is instead; `describe` turns one data set into a
-`FrameBytes`, which reads frames without HDF5. A file is untrusted: links and storage that lead out
-of it, plug-in filters, absurd chunks and chunks beyond its end are refused.
-
-HDF5 releases from before March 2024 leave the user block out of the chunk offsets that they report
-(HDF5 issue 3003), though never out of a contiguous offset. On h5py 3.16 with HDF5 2.0 both count it,
-as the tests show with and without a user block. Nothing here relies on that: `_settle` compares the
-first and the last chunk in the file with what HDF5 itself reads.
-"""
+"""HDF5 files, looked into by a process that may crash: `gfield.confined.hdf5` does, and this asks it."""
 
 from __future__ import annotations
 
-import os
-import re
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import h5py
-import numpy as np
+from gfield import confine
+from gfield.formats.framebytes import FrameBytes
 
-from gfield.formats.framebytes import DEFLATE, FLETCHER32, SHUFFLE, BrokenChunk, FrameBytes, grid_shape, one_line
-from gfield.frame import InputError
-
-MAX_CHUNK_BYTES = 1 << 29  # a decoded chunk or frame above 512 MiB: a broken or hostile file
-MAX_CHUNKS = 1 << 22  # no table is kept of more chunks; h5py looks them up instead
-
-# The filters built into HDF5 and h5py. Any other is a plug-in: code that a file asks HDF5 to load.
-FILTER_NAMES = {
-    DEFLATE: "gzip",
-    SHUFFLE: "shuffle",
-    FLETCHER32: "fletcher32",
-    4: "szip",
-    5: "nbit",
-    6: "scale-offset",
-    32000: "lzf",
-}
-UNDONE_HERE = (SHUFFLE, DEFLATE, FLETCHER32)  # in the order in which they must have been applied
-
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-OTHER_FILES = {
-    b"MATLAB 5.0": "a MATLAB 5 file",
-    b"MATLAB 7.3": "a MATLAB 7.3 file whose HDF5 part is missing or damaged",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip file",
-    b"<!doctype": "an HTML page",
-    b"<html": "an HTML page",
-}
+_TABLES = 4
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """Open ``path`` for reading.
+class Contents(NamedTuple):
+    """What is in a file.
+
+    Attributes
+    ----------
+    found
+        Names of all that is in the root group, in order.
+    sets
+        Of the data sets that were asked for, those that are there.
+    cells
+        Likewise, the strings of cell arrays.
+    """
+
+    found: list[str]
+    sets: dict[str, FrameBytes]
+    cells: dict[str, list[str]]
+
+
+def contents_of(path: Path, *, sets: Sequence[str] = (), cells: Sequence[str] = ()) -> Contents:
+    """Look once into an HDF5 (MATLAB 7.3) file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sets
+        Data sets of numbers in its root group, whose first axis counts frames.
+    cells
+        Cell arrays of strings; as many strings as the first data set has frames, where there is one.
 
     Raises
     ------
     InputError
-        No such file, not an HDF5 file (the line says what it is, where that is easily told), or
-        shorter than its own header says.
+        No such file, no HDF5, or a truncated one. Of what was asked for: links or storage out of the file, not
+        numbers or no strings, an unknown filter, a chunk that is too large or lies beyond the end of the file, or
+        metadata that HDF5 cannot read or crashes on.
     """
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(1024)
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; an HDF5 file wanted") from error
-    if not h5py.is_hdf5(path):
-        kinds = [kind for start, kind in OTHER_FILES.items() if head.lstrip().lower().startswith(start.lower())]
-        seen = "an empty file" if not head else (kinds or [f"a file that starts with {head[:8]!r}"])[0]
-        raise InputError(f"{path}: {seen}; an HDF5 (MATLAB 7.3) file wanted")
-    try:
-        return h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        sizes = re.search(r"sblock->base_addr = (\d+), stored_eof = (\d+)", str(error))
-        if sizes:
-            wanted = int(sizes[2])
-            raise InputError(f"{path}: truncated: {size} bytes long, {wanted} wanted by its header") from error
-        raise InputError(f"{path}: HDF5 cannot open it ({one_line(error)})") from error
-
-
-def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The data set ``name`` of the root group, if its link and its storage stay inside the file."""
-    where = f"{file.filename}: '{name}'"
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise InputError(f"{where} is a soft or external link; a data set in the file itself wanted")
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise InputError(f"{where} is a group; a data set wanted")
-    if dataset.is_virtual or dataset.external:
-        raise InputError(f"{where} keeps its data in other files; data in the file itself wanted")
-    return dataset
-
-
-def describe(file: h5py.File, name: str) -> FrameBytes:
-    """Where the frames of data set ``name`` lie, its first axis counting frames.
-
-    Raises
-    ------
-    InputError
-        Links or storage out of the file, not numbers, an unknown filter, a chunk of more than
-        `MAX_CHUNK_BYTES`, a chunk beyond the end of the file, or metadata that HDF5 cannot read.
-    """
-    try:
-        return _describe(plain_dataset(file, name), Path(file.filename), name)
-    except InputError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, OverflowError) as error:
-        raise InputError(f"{file.filename}: HDF5 cannot read about '{name}' ({one_line(error)})") from error
-
-
-def _describe(dataset: h5py.Dataset, path: Path, name: str) -> FrameBytes:
-    where = f"{path}: data set '{name}'"
-    if dataset.dtype.kind not in "uif" or len(dataset.shape) < 2:
-        raise InputError(f"{where} is {dataset.dtype} {dataset.shape}; frames of numbers wanted")
-    if dataset.shape[0] > MAX_CHUNKS:
-        raise InputError(f"{where} has {dataset.shape[0]} frames; at most {MAX_CHUNKS} wanted")
-    chunk_shape = dataset.chunks or (1, *dataset.shape[1:])
-    chunk_bytes = int(np.prod(chunk_shape, dtype=object)) * dataset.dtype.itemsize
-    if chunk_bytes > MAX_CHUNK_BYTES:
-        raise InputError(f"{where} has chunks of {chunk_bytes} bytes; at most {MAX_CHUNK_BYTES} wanted")
-    pipeline = _pipeline(dataset)
-    unknown = [n for n, _ in pipeline if n not in FILTER_NAMES or not h5py.h5z.filter_avail(n)]
-    if unknown:
-        raise InputError(f"{where} needs HDF5 filter {unknown[0]}; one of {sorted(FILTER_NAMES)} wanted")
-    why = _why_h5py(dataset, pipeline)
-    grid = (0,) * len(chunk_shape) if why else grid_shape(dataset.shape, chunk_shape)
-    frames = FrameBytes(
-        path=path,
-        name=name,
-        shape=dataset.shape,
-        dtype=dataset.dtype,
-        chunk_shape=chunk_shape,
-        filters=tuple(number for number, _ in pipeline),
-        fill=np.zeros((), dataset.dtype),
-        file_size=path.stat().st_size,
-        offsets=np.full(grid, -1, np.int64),
-        sizes=np.zeros(grid, np.int64),
-        masks=np.zeros(grid, np.uint32),
-        why=why,
-    )
-    if why:
-        return frames
-    _fill_in_tables(frames, dataset)
-    _refuse_beyond_end(frames)
-    if (frames.offsets < 0).any():  # not asked for in vain: HDF5 2.0 crashes on some damaged fill values
-        frames = replace(frames, fill=np.asarray(dataset.fillvalue))
-    return _settle(frames, dataset)
-
-
-def _pipeline(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
-    """Number and parameters of each filter, in the order of writing."""
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(position) for position in range(plist.get_nfilters())]
-    return [(number, values) for number, _, values, _ in filters]
-
-
-def _why_h5py(dataset: h5py.Dataset, pipeline: list[tuple[int, tuple[int, ...]]]) -> str:
-    """Why frames have to be read by h5py; empty where byte ranges will do."""
-    if dataset.id.get_create_plist().get_layout() == h5py.h5d.COMPACT:
-        return "compact layout"
-    if h5py.h5t.py_create(dataset.dtype) != dataset.id.get_type():
-        return "items that HDF5 converts on reading"
-    numbers = [number for number, _ in pipeline]
-    if numbers != [number for number in UNDONE_HERE if number in numbers]:
-        return "filters " + ", ".join(FILTER_NAMES[number] for number in numbers)
-    if any(number == SHUFFLE and values[:1] != (dataset.dtype.itemsize,) for number, values in pipeline):
-        return "shuffled by another size than its items'"
-    if dataset.chunks and int(np.prod(grid_shape(dataset.shape, dataset.chunks), dtype=object)) > MAX_CHUNKS:
-        return f"more than {MAX_CHUNKS} chunks"
-    return ""
-
-
-def _fill_in_tables(frames: FrameBytes, dataset: h5py.Dataset) -> None:
-    if dataset.chunks is None:
-        # Asked for the offset of a data set without space, HDF5 adds the user block to its "undefined".
-        if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED:
-            frame_bytes = int(np.prod(frames.chunk_shape)) * frames.dtype.itemsize
-            starts = dataset.id.get_offset() + np.arange(frames.shape[0]) * frame_bytes
-            frames.offsets[...] = starts.reshape(frames.offsets.shape)
-            frames.sizes[...] = frame_bytes
-        return
-
-    def enter(chunk: h5py.h5d.StoreInfo) -> None:
-        index = tuple(o // c for o, c in zip(chunk.chunk_offset, frames.chunk_shape, strict=True))
-        if any(i >= n for i, n in zip(index, frames.offsets.shape, strict=True)):
-            raise ValueError(f"a chunk at {chunk.chunk_offset} outside its shape {frames.shape}")
-        frames.offsets[index] = chunk.byte_offset
-        frames.sizes[index] = chunk.size
-        frames.masks[index] = chunk.filter_mask
-
-    dataset.id.chunk_iter(enter)
-
-
-def _refuse_beyond_end(frames: FrameBytes) -> None:
-    allocated = frames.offsets >= 0
-    if not allocated.any():
-        return
-    where = f"{frames.path}: a chunk of '{frames.name}'"
-    end, largest = int((frames.offsets + frames.sizes)[allocated].max()), int(frames.sizes.max())
-    if end > frames.file_size:
-        raise InputError(f"{where} ends at byte {end}, but the file is truncated at {frames.file_size} bytes")
-    if largest > 2 * MAX_CHUNK_BYTES:
-        raise InputError(f"{where} takes {largest} bytes; at most {2 * MAX_CHUNK_BYTES} wanted")
-
-
-def _settle(frames: FrameBytes, dataset: h5py.Dataset) -> FrameBytes:
-    """Compare the first and the last chunk with what HDF5 reads, with and without the user block."""
-    allocated = np.argwhere(frames.offsets >= 0)
-    if not len(allocated):
-        return frames
-    probes = [tuple(int(i) for i in index) for index in (allocated[0], allocated[-1])]
-    stored = [_stored(dataset, frames, probe) for probe in probes]
-    with frames.path.open("rb") as stream:
-        for shift in dict.fromkeys((0, dataset.file.userblock_size)):
-            moved = replace(frames, offsets=np.where(frames.offsets < 0, -1, frames.offsets + shift))
-            here = [(int(moved.sizes[probe]), int(moved.offsets[probe])) for probe in probes]
-            if [os.pread(stream.fileno(), size, offset) for size, offset in here] != stored:
-                continue
-            if _may_be_unfiltered(moved, probes[-1]) and not _decodes_alike(
-                moved, dataset, stream.fileno(), probes[-1]
-            ):
-                return replace(frames, why="chunks at the edge left unfiltered")
-            return moved
-    return replace(frames, why="chunks that are not where HDF5 says")
-
-
-def _stored(dataset: h5py.Dataset, frames: FrameBytes, index: tuple[int, ...]) -> bytes:
-    """The bytes of a chunk as they stand in the file, read by HDF5."""
-    if dataset.chunks is None:
-        return bytes(dataset[index[0]].tobytes())
-    origin = tuple(i * c for i, c in zip(index, frames.chunk_shape, strict=True))
-    return bytes(dataset.id.read_direct_chunk(origin)[1])
-
-
-def _may_be_unfiltered(frames: FrameBytes, index: tuple[int, ...]) -> bool:
-    """HDF5 has an option to skip the filters in chunks at the edge, which the masks do not show."""
-    decoded = int(np.prod(frames.chunk_shape)) * frames.dtype.itemsize
-    return bool(frames.filters) and int(frames.sizes[index]) == decoded
-
-
-def _decodes_alike(frames: FrameBytes, dataset: h5py.Dataset, fd: int, index: tuple[int, ...]) -> bool:
-    """Whether HDF5 reads the same items from a chunk."""
-    place = tuple(slice(i * c, i * c + c) for i, c in zip(index, frames.chunk_shape, strict=True))
-    try:
-        theirs = dataset[place]
-    except OSError:
-        return True  # a damaged chunk tells nothing; its frames are reported when they are read
-    try:
-        ours = frames.decode(fd, index)[tuple(slice(0, n) for n in theirs.shape)]
-    except BrokenChunk:
-        return False
-    return ours.tobytes() == bytes(theirs.astype(ours.dtype, copy=False).tobytes())
+    value, arrays = confine.call("hdf5", str(path), {"sets": list(sets), "cells": list(cells)})
+    tables = [arrays[at : at + _TABLES] for at in range(0, len(arrays), _TABLES)]
+    described = [FrameBytes.from_plain(path, plain, four) for plain, four in zip(value["sets"], tables, strict=True)]
+    return Contents(value["found"], {frames.name: frames for frames in described}, value["cells"])

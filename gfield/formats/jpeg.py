@@ -1,7 +1,8 @@
 """JPEG files as upright RGB, with damage told instead of filled in, and sizes checked before pixels are made.
 
-libjpeg fills in what is missing or damaged, and only warns; here a warning is an error. A JPEG has no
-checksum, so damage that leaves a valid stream, as most single flipped bits do, cannot be seen.
+libjpeg fills in what is missing or damaged, and only warns; here a warning is an error. It runs in a process of its own
+(`gfield.confined.jpeg`), since pictures come from anywhere and may crash it. A JPEG has no checksum, so damage that
+leaves a valid stream, as most single flipped bits do, cannot be seen.
 """
 
 from __future__ import annotations
@@ -10,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
-from gfield.formats.orientation import jpeg_orientation, upright, upright_size
+from gfield import confine
 from gfield.frame import InputError
 
-_MAX_PIXELS = 64_000_000
 _MAX_BYTES = 256 * 1024 * 1024
 _HEAD_BYTES = 64 * 1024  # a camera's header with its thumbnail; where it is longer, the whole file is read
-_COLOURS = ("YCbCr", "RGB", "Gray")
 
 
 def check_jpeg(path: Path) -> tuple[int, int]:
@@ -56,14 +54,8 @@ def decode_jpeg(data: bytes, name: str | Path, *, turn: bool = False) -> npt.NDA
     turn
         Turn a picture upright whose EXIF says that it is stored turned or mirrored, instead of refusing it.
     """
-    jpeg_size(data, name, turn=turn)
-    try:
-        rgb_HWC: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, "RGB", fastdct=False, fastupsample=False, strict=True
-        )
-    except ValueError as error:
-        raise InputError(f"{name}: {error}; a whole JPEG wanted") from error
-    return upright(rgb_HWC, jpeg_orientation(data)) if turn else rgb_HWC
+    (rgb_HWC,) = confine.call("jpeg", str(name), {"turn": turn}, data).arrays
+    return rgb_HWC
 
 
 def jpeg_size(data: bytes, name: str | Path, *, turn: bool = False) -> tuple[int, int]:
@@ -74,18 +66,8 @@ def jpeg_size(data: bytes, name: str | Path, *, turn: bool = False) -> tuple[int
     InputError
         As `check_jpeg`.
     """
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise InputError(f"{name}: no readable JPEG header in {len(data)} bytes; a JPEG wanted") from error
-    if colours not in _COLOURS:
-        raise InputError(f"{name}: colours are {colours}; {', '.join(_COLOURS)} wanted")
-    if width * height > _MAX_PIXELS:
-        raise InputError(f"{name}: {width} x {height} pixels; at most {_MAX_PIXELS} in all wanted")
-    orientation = jpeg_orientation(data)
-    if orientation != 1 and not turn:
-        raise InputError(f"{name}: EXIF orientation {orientation}; 1, pixels stored upright, wanted")
-    return upright_size((width, height), orientation)
+    width, height = confine.call("jpeg size", str(name), {"turn": turn}, data).value
+    return width, height
 
 
 def _read_bytes(path: Path, most: int) -> bytes:

@@ -14,7 +14,7 @@ ORIENTATION = 0x0112
 _LONG = 4
 
 
-def jpeg_orientation(jpeg: bytes) -> int:
+def jpeg_orientation(jpeg: bytes | memoryview) -> int:
     """Orientation of a JPEG, 2 to 8, or 1 (upright) where none is told."""
     at = 2
     try:
@@ -24,7 +24,7 @@ def jpeg_orientation(jpeg: bytes) -> int:
                 continue
             after = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4])
             if jpeg[at + 1] == 0xE1 and jpeg[at + 4 : at + 10] == b"Exif\0\0":
-                return tiff_orientation(jpeg[at + 10 : after])
+                return tiff_orientation(bytes(jpeg[at + 10 : after]))
             at = after
     except IndexError:
         pass

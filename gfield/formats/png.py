@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gfield import confine
 from gfield.formats.orientation import tiff_orientation
 from gfield.frame import InputError
 
@@ -147,10 +148,6 @@ def _has_transparent_grey(pixels: npt.NDArray[Any], key: bytes, header: PngHeade
 
 
 def _decode(data: bytes, name: str | Path, header: PngHeader) -> npt.NDArray[Any]:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise InputError(f"{name}: OpenCV cannot decode it; a whole PNG wanted") from error
-    if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        raise InputError(f"{name}: OpenCV cannot decode it; a whole PNG wanted")
+    size = {"width": header.width, "height": header.height}
+    (pixels,) = confine.call("png", str(name), size, data).arrays
     return pixels

@@ -19,8 +19,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from gfield.formats.hdf5 import open_hdf5, plain_dataset
-from gfield.formats.matcells import read_cells
+from gfield.formats.hdf5 import contents_of
 from gfield.formats.matv5 import read_numeric
 from gfield.formats.netpbm import read_pgm_little_endian, read_ppm
 from gfield.formats.rawscenes import Readings, Scene, find_scenes, look_into, nearest_in_time, place_of
@@ -252,11 +251,11 @@ def _labelled_places(mat: Path, splits: Path | None) -> tuple[frozenset[str], fr
         splits = mat.with_name("splits.mat")
         if mat.exists() and not splits.exists():
             raise InputError(f"{splits}: No such file or directory; --splits names it where it lies elsewhere")
-    with open_hdf5(mat) as file:
-        if "scenes" not in file:
-            raise InputError(f"{mat}: no variable 'scenes'; nyu_depth_v2_labeled.mat wanted")
-        n = plain_dataset(file, "scenes").size
-        scenes = read_cells(file, "scenes", n)
+    contents = contents_of(mat, cells=("scenes",))
+    if "scenes" not in contents.cells:
+        raise InputError(f"{mat}: no variable 'scenes'; nyu_depth_v2_labeled.mat wanted")
+    scenes = contents.cells["scenes"]
+    n = len(scenes)
     if not all(scenes):
         raise InputError(f"{mat}: frame {scenes.index('') + 1} has no scene; one for each frame wanted")
     numbers = read_numeric(splits, "testNdxs").ravel()

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 
 from gfield.formats.framebytes import Array, Damage, FrameBytes
-from gfield.formats.hdf5 import describe, open_hdf5
-from gfield.formats.matcells import read_cells
+from gfield.formats.hdf5 import Contents, contents_of
 from gfield.formats.matv5 import read_numeric
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
 
@@ -154,18 +152,18 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
     mat = Path(mat)
     if splits is None and (mat.parent / "splits.mat").is_file():
         splits = mat.parent / "splits.mat"
-    with open_hdf5(mat) as file:
-        sets = _describe_arrays(file, mat)
-        n = sets["rgb"].shape[0]
-        scenes = read_cells(file, "scenes", n)
-        columns = {column: read_cells(file, variable, n) for column, variable in TEXT_COLUMNS.items()}
+    variables = [variable for variable, _, _ in VARIABLES.values()]
+    contents = contents_of(mat, sets=variables, cells=("scenes", *TEXT_COLUMNS.values()))
+    sets = _checked_arrays(contents, mat)
+    n = sets["rgb"].shape[0]
+    columns = {column: contents.cells.get(variable, [""] * n) for column, variable in TEXT_COLUMNS.items()}
     width = max(4, len(str(n)))
     return NyuV2(
         mat=mat,
         sets=sets,
         names=[f"{number:0{width}d}" for number in range(1, n + 1)],  # 1-based, as splits.mat counts
         splits=["unlabeled"] * n if splits is None else _read_splits(Path(splits), mat, n),
-        scenes=scenes,
+        scenes=contents.cells.get("scenes", [""] * n),
         columns=columns,
         provides=frozenset(sets),
         valid_region=None if keep_frame else INSIDE_WHITE_FRAME,
@@ -175,16 +173,16 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
     )
 
 
-def _describe_arrays(file: h5py.File, mat: Path) -> dict[str, FrameBytes]:
-    found = sorted(file)
-    missing = [VARIABLES[array][0] for array in ("rgb", "depth") if VARIABLES[array][0] not in found]
+def _checked_arrays(contents: Contents, mat: Path) -> dict[str, FrameBytes]:
+    missing = [VARIABLES[array][0] for array in ("rgb", "depth") if VARIABLES[array][0] not in contents.sets]
     if missing:
-        raise InputError(f"{mat}: no variable {' and '.join(missing)}; found {', '.join(found) or 'none'}")
+        found = ", ".join(contents.found) or "none"
+        raise InputError(f"{mat}: no variable {' and '.join(missing)}; found {found}")
     sets: dict[str, FrameBytes] = {}
     for array, (variable, frame_shape, dtype) in VARIABLES.items():
-        if variable not in found:
+        if variable not in contents.sets:
             continue
-        frames = sets[array] = describe(file, variable)
+        frames = sets[array] = contents.sets[variable]
         n = sets["rgb"].shape[0]
         seen = (*frames.shape, frames.dtype.newbyteorder("="))
         if seen != (n, *frame_shape, np.dtype(dtype)) or n == 0:

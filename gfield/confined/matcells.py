@@ -6,14 +6,14 @@ import h5py
 import numpy as np
 
 from gfield.formats.framebytes import one_line
-from gfield.formats.hdf5 import plain_dataset
 from gfield.frame import InputError
 
+MAX_TEXTS = 1 << 22
 MAX_TEXT = 4096  # letters in a string; NYU's longest is a path of about 60
 
 
-def read_cells(file: h5py.File, variable: str, n: int) -> list[str]:
-    """The ``n`` strings of a cell array; all empty where the file has no such variable.
+def read_cells(cells: h5py.Dataset, n: int | None) -> list[str]:
+    """The ``n`` strings of a cell array; any number of them where that is None.
 
     Raises
     ------
@@ -21,12 +21,13 @@ def read_cells(file: h5py.File, variable: str, n: int) -> list[str]:
         Not a cell array of ``n``; or a string that cannot be read, that lies outside the file, or that
         is longer than `MAX_TEXT`.
     """
-    if variable not in list(file):
-        return [""] * n
-    cells = plain_dataset(file, variable)
-    if cells.dtype != h5py.ref_dtype or cells.size != n:
-        seen = f"{cells.dtype} {cells.shape}"
-        raise InputError(f"{file.filename}: '{variable}' is {seen}; a cell array of {n} strings wanted")
+    variable, file = cells.name.lstrip("/"), cells.file
+    if cells.dtype != h5py.ref_dtype or cells.size != (cells.size if n is None else n) or cells.size > MAX_TEXTS:
+        seen, wanted = (
+            f"{cells.dtype} {cells.shape}",
+            "a cell array of " + (f"{n} " if n is not None else "") + "strings",
+        )
+        raise InputError(f"{file.filename}: '{variable}' is {seen}; {wanted} wanted")
     try:
         return [_text(file.id, reference) for reference in cells[()].ravel()]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
