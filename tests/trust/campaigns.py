@@ -9,6 +9,10 @@ from tests.trust.campaign import Campaign
 # Name of the campaign -> module of this folder that has it, as CAMPAIGN or, where it has several, in CAMPAIGNS.
 MODULES: dict[str, str] = {
     "checkpoint-flips": "flips",
+    "mutants-hdf5": "mutants",
+    "mutants-mat5": "mutants",
+    "mutants-jpeg": "mutants",
+    "mutants-zip": "mutants",
 }
 
 
