@@ -13,6 +13,8 @@ MODULES: dict[str, str] = {
     "mutants-mat5": "mutants",
     "mutants-jpeg": "mutants",
     "mutants-zip": "mutants",
+    "mutants-zarr": "mutant_stores",
+    "mutants-manifest": "mutant_stores",
 }
 
 
