@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Source
@@ -59,6 +59,7 @@ def repair_store(
         raise StoreError(
             f"{store.path}: was built from another input; wanted the {store.spec.kind} files of its source_files"
         )
+    _refuse_links(store)
     damaged = {finding.path for finding in findings if finding.path in store.manifest.files}
     scratch = temporary_name(store.path.parent)
     (scratch / "records").mkdir(parents=True)
@@ -72,6 +73,14 @@ def repair_store(
         shutil.rmtree(scratch, ignore_errors=True)
     different = [path for path, entry in entries.items() if entry != store.manifest.files.get(path)]
     return RepairReport(tuple(sorted(damaged & {*entries})), tuple(sorted(different)))
+
+
+def _refuse_links(store: Store) -> None:
+    """What is written must lie in the store: a file that is a link is replaced, but a folder that is one followed."""
+    folders = {folder for path in store.manifest.files for folder in PurePosixPath(path).parents}
+    for folder in sorted(folders - {PurePosixPath(".")}):
+        if (store.path / folder).is_symlink():
+            raise StoreError(f"{store.path}: {folder} is a link to a folder; folders in the store itself wanted")
 
 
 def _rebuild_shards(

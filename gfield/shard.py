@@ -22,6 +22,7 @@ from blake3 import blake3
 from gfield.blockfile import BlockFile
 from gfield.chunks import crc32c
 from gfield.codec import Bytes, ChecksumError, Codec, check_crc
+from gfield.files import open_file
 
 _ABSENT = 2**64 - 1
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
@@ -98,7 +99,7 @@ class Shard:
         self.path = path
         self._codec = codec
         index_bytes = 16 * frames_per_shard + 4
-        with path.open("rb") as file:
+        with open_file(path) as file:
             self.size = size = os.fstat(file.fileno()).st_size
             if size < index_bytes:
                 raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")
@@ -158,7 +159,7 @@ class Shard:
 def hash_file(path: Path) -> Written:
     """Size and BLAKE3 hash of a file, read in pieces of 1 MiB."""
     hasher, size = blake3(), 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             hasher.update(block)
             size += len(block)

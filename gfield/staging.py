@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gfield.files import copy_atomically, make_folder, side_by_side, sync_folder, write_atomically
-from gfield.frame import BadFrame, UserError
+from gfield.attributes import parse_spec, spec_of
+from gfield.files import copy_atomically, make_folder, read_file, side_by_side, sync_folder, write_atomically
+from gfield.frame import BadFrame, UserError, printable
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
 from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, digest, refusals
@@ -37,6 +38,9 @@ _ATTEMPTS = 10  # against another builder that does the opposite
 
 class BuildError(UserError):
     """A build cannot start, or cannot finish; the message is one line (more where several frames are named)."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, ValueError.__str__(self).split("\n")))
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,11 @@ def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest |
     version = manifest.attributes.get("gfield_format")
     if version != FORMAT_VERSION:
         raise BuildError(f"{target}: format {version} in the store, {FORMAT_VERSION} here; --overwrite builds it anew")
-    _refuse_differences(target, StoreSpec.from_json(manifest.attributes["spec"]), spec, "--overwrite builds it anew")
+    try:
+        seen = spec_of(manifest, target)
+    except StoreError as error:
+        raise BuildError(f"{error}; --overwrite builds it anew") from error
+    _refuse_differences(target, seen, spec, "--overwrite builds it anew")
     return manifest
 
 
@@ -134,12 +142,14 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
         if folder == staging.folder:
             continue
         try:
-            spec = StoreSpec.from_json(json.loads((folder / _SPEC).read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+            other = Staging(staging.target, parse_spec(json.loads(read_file(folder / _SPEC))))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if other.folder != folder:  # a damaged spec
             continue
         if not overwrite:
-            _refuse_differences(folder, spec, staging.spec, "an unfinished build, which --overwrite removes")
-        others.append(Staging(staging.target, spec))
+            _refuse_differences(folder, other.spec, staging.spec, "an unfinished build, which --overwrite removes")
+        others.append(other)
     return others
 
 
@@ -164,8 +174,8 @@ def checked_target(target: str | Path) -> Path:
 
 def _looks_like_ours(target: Path) -> bool:
     try:
-        return "gfield_format" in json.loads((target / "zarr.json").read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return "gfield_format" in json.loads(read_file(target / "zarr.json"))["attributes"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return False
 
 
@@ -258,7 +268,7 @@ def published_by_another(staging: Staging, error: FileNotFoundError) -> Manifest
         manifest = read_manifest(staging.target)
     except StoreError:
         return None
-    return manifest if digest(manifest.attributes["spec"]) == staging.spec.fingerprint else None
+    return manifest if digest(manifest.attributes.get("spec")) == staging.spec.fingerprint else None
 
 
 def swap_in(staging: Staging) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from numcodecs import zstd
 
 from gfield.build import build_store, make_spec
+from gfield.files import read_file
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
 from gfield.publish import write_metadata
 from gfield.sources.nyuv2 import open_nyuv2
@@ -265,7 +265,8 @@ def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_pa
     """Not timed, `tests/benchmarks` does that: what is counted is what is read, by how many files and of what size."""
     spec = replace(SPEC, frames=120_000, frames_per_shard=default_frames_per_shard(120_000, 1))
     names = [f"data/nyu2_train/kitchen_{row // 180:04d}_out/{row % 180}.jpg" for row in range(120_000)]
-    attributes = {"gfield_format": 1, "spec": spec.to_json()}
+    attributes = {"gfield_format": 1, "spec": spec.to_json(), "title": "no pictures", "software": {}}
+    attributes |= {"source_files": [], "left_out": [], "excluded": []}
     columns = {"name": names, "split": ["unlabeled"] * 120_000}
     files = write_metadata(tmp_path, tmp_path, spec, attributes, columns)
     shards = [array.shard_path(n) for array in spec.array_specs().values() for n in range(spec.shards)]
@@ -273,14 +274,14 @@ def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_pa
     (tmp_path / "manifest").mkdir()
     (tmp_path / MANIFEST_PATH).write_bytes(Manifest(attributes, files).to_bytes())
     read: dict[str, int] = {}
-    read_bytes = Path.read_bytes
 
-    def counted(path):
-        data = read_bytes(path)
+    def counted(path, *most):
+        data = read_file(path, *most)
         read[path.relative_to(tmp_path).as_posix()] = len(data)
         return data
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr("gfield.manifest.read_file", counted)
+    monkeypatch.setattr("gfield.store.read_file", counted)
     store = open_store(tmp_path)
     assert [*read] == [MANIFEST_PATH]
     assert len(shards) == 2 * 938

@@ -60,7 +60,9 @@ def _prepare(folder: Path) -> Prepared:
     target = folder / "unfinished.zarr"
     for part in (1, 2):  # of three, which leaves one shard to do
         in_child(_build_part, made, target, part)
-    return Prepared(made, {name: file.read_bytes() for name, file in files.items()}, values, Staging(target, made.spec).folder)
+    return Prepared(
+        made, {name: file.read_bytes() for name, file in files.items()}, values, Staging(target, made.spec).folder
+    )
 
 
 def _build_part(made: Small, target: Path, part: int) -> None:
@@ -82,7 +84,10 @@ def _put(path: Path, data: bytes) -> None:
 def _of_a_store(prepared: Prepared, number: int, rng: np.random.Generator, folder: Path) -> str:
     """One file of a store is a mutant. What is read is what was written, and a verification finds it."""
     names = [name for name in prepared.content if name != MANIFEST_PATH]
-    kinds = {"zarr.json": [n for n in names if n.endswith("zarr.json")], "text": [n for n in names if n.endswith("/c/0")]}
+    kinds = {
+        "zarr.json": [n for n in names if n.endswith("zarr.json")],
+        "text": [n for n in names if n.endswith("/c/0")],
+    }
     kinds["shard"] = [name for name in names if name not in kinds["zarr.json"] + kinds["text"]]
     kind = ("zarr.json", "text", "shard")[number % 3]
     name = kinds[kind][int(rng.integers(len(kinds[kind])))]
@@ -231,4 +236,3 @@ CAMPAIGNS = [
         60, 5000, _prepare, _of_a_manifest, 60,
     ),
 ]  # fmt: skip
-

@@ -129,8 +129,8 @@ def jpeg_seeds() -> list[Seed]:
         "grey": (rgb_HWC[..., 0], {}),
         "odd": (rgb_HWC[:61, :47], {cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411}),
     }
-    words = (b"\xff\xd8", b"\xff\xda", b"\xff\xc2", b"\xff\xc4\0\x1f", b"\xff\xdb", b"\xff\xdd\0\4", b"\xff\xff", b"\xff\xd9",
-             b"\xff\xe1\xff\xff", b"Exif\0\0", b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\2")  # fmt: skip
+    words = (b"\xff\xd8", b"\xff\xda", b"\xff\xc2", b"\xff\xc4\0\x1f", b"\xff\xdb", b"\xff\xdd\0\4", b"\xff\xff",
+             b"\xff\xd9", b"\xff\xe1\xff\xff", b"Exif\0\0", b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\2")  # fmt: skip
     seeds = [
         Seed(name, cv2.imencode(".jpg", pixels, [x for pair in options.items() for x in pair])[1].tobytes(),
              ((0, 640),), words) for name, (pixels, options) in kinds.items()
