@@ -14,6 +14,7 @@ MODULES: dict[str, str] = {
     "mutants-jpeg": "mutants",
     "mutants-zip": "mutants",
     "mutants-zarr": "mutant_stores",
+    "mutants-study": "mutant_studies",
     "mutants-manifest": "mutant_stores",
 }
 
