@@ -16,6 +16,7 @@ MODULES: dict[str, str] = {
     "mutants-zarr": "mutant_stores",
     "mutants-study": "mutant_studies",
     "mutants-manifest": "mutant_stores",
+    "hostile": "hostile_inputs",
 }
 
 
