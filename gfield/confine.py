@@ -18,17 +18,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from gfield.frame import InputError
-
-Array = npt.NDArray[Any]
+# NumPy is imported in functions, and with it InputError: `start` is to be early, and it takes as long as the process.
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 SECONDS = 10
 SHARED_BYTES = 1 << 30
@@ -43,7 +40,7 @@ class Answer(NamedTuple):
     """What a call gave: plain values as JSON has them, and arrays, which are the caller's own."""
 
     value: Any
-    arrays: list[Array]
+    arrays: list[npt.NDArray[Any]]
 
 
 class _Died(Exception):
@@ -76,16 +73,21 @@ def call(name: str, what: str, arguments: Mapping[str, Any], data: bytes = b"") 
     OSError
         The process cannot be started, or somebody kills it, twice.
     """
+    from gfield.frame import InputError
+
+    if len(data) > SHARED_BYTES:
+        raise InputError(f"{what}: {len(data)} bytes; at most {SHARED_BYTES} wanted")
     try:
-        with _process() as process:
-            return process.call(name, what, arguments, data)
+        answer = _called(name, what, arguments, data)
     except _Died:
         # Perhaps of what an earlier file has done to it, or of want of memory: a new one is asked again.
-        with _process(new=True) as process:
-            try:
-                return process.call(name, what, arguments, data)
-            except _Died as died:
-                raise _explained(died.status, what) from died
+        try:
+            answer = _called(name, what, arguments, data, new=True)
+        except _Died as died:
+            raise _explained(died.status, what) from died
+    if isinstance(answer, str):
+        raise InputError(answer)
+    return answer
 
 
 def start(*modules: str) -> None:
@@ -95,6 +97,8 @@ def start(*modules: str) -> None:
 
 
 def _explained(status: int, what: str) -> Exception:
+    from gfield.frame import InputError
+
     if status == -signal.SIGXCPU:
         return InputError(f"{what}: takes more than {SECONDS} s to parse; a file that is parsed at once wanted")
     if -status in _FAULTS:
@@ -106,25 +110,22 @@ def _explained(status: int, what: str) -> Exception:
 _idle: list[_Process] = []
 
 
-@contextmanager
-def _process(*, new: bool = False) -> Iterator[_Process]:
-    """A process for one call; it is there for the next one unless this one goes wrong."""
-    process = _Process() if new or not _idle else _taken()
+def _called(name: str, what: str, arguments: Mapping[str, Any], data: bytes, *, new: bool = False) -> Answer | str:
+    """What a process answers, or why it refuses the file; a process with which nothing goes wrong is kept."""
+    process = _Process() if new else _taken()
     try:
-        yield process
-    except InputError:
-        _idle.append(process)
-        raise
+        answer = process.call(name, what, arguments, data)
     except BaseException:
         process.end()
         raise
     _idle.append(process)
+    return answer
 
 
 def _taken() -> _Process:
     try:
         return _idle.pop()
-    except IndexError:  # another thread was quicker
+    except IndexError:
         return _Process()
 
 
@@ -147,10 +148,8 @@ class _Process:
             process_group=0,  # so that a terminal's Ctrl-C is this process's business
         )
 
-    def call(self, name: str, what: str, arguments: Mapping[str, Any], data: bytes) -> Answer:
-        """As the function `call`; `_Died` where the process ends instead of answering."""
-        if len(data) > SHARED_BYTES:
-            raise InputError(f"{what}: {len(data)} bytes; at most {SHARED_BYTES} wanted")
+    def call(self, name: str, what: str, arguments: Mapping[str, Any], data: bytes) -> Answer | str:
+        """What the process answers, or why it refuses the file; `_Died` where it ends instead."""
         self._map(len(data))
         self._mapped[: len(data)] = data
         request = {"call": name, "what": what, "arguments": arguments, "bytes": len(data), "seconds": SECONDS}
@@ -166,15 +165,17 @@ class _Process:
             raise _Died(self.end())
         return self._answer(json.loads(line), what)
 
-    def _answer(self, answer: Any, what: str) -> Answer:
+    def _answer(self, answer: Any, what: str) -> Answer | str:
         if "refused" in answer:
-            raise InputError(answer["refused"])
+            return str(answer["refused"])
         if "failed" in answer:
             raise RuntimeError(f"{what}: {answer['failed']}")
         return Answer(answer["value"], [self._array(*entry) for entry in answer["arrays"]])
 
-    def _array(self, kind: str, shape: list[int], offset: int) -> Array:
+    def _array(self, kind: str, shape: list[int], offset: int) -> npt.NDArray[Any]:
         """A copy: what is shared may change."""
+        import numpy as np
+
         dtype = np.dtype(kind)
         count = prod(shape)
         if dtype.kind not in _PLAIN or min([0, offset, *shape]) < 0 or offset + count * dtype.itemsize > SHARED_BYTES:
