@@ -79,7 +79,9 @@ def call(name: str, what: str, arguments: Mapping[str, Any], data: bytes = b"") 
         raise InputError(f"{what}: {len(data)} bytes; at most {SHARED_BYTES} wanted")
     try:
         answer = _called(name, what, arguments, data)
-    except _Died:
+    except _Died as first:
+        if first.status == -signal.SIGXCPU:
+            raise _explained(first.status, what) from first
         # Perhaps of what an earlier file has done to it, or of want of memory: a new one is asked again.
         try:
             answer = _called(name, what, arguments, data, new=True)
