@@ -39,6 +39,8 @@ class Campaign:
         page counts; raises `Wrong` where something does not hold. Any other exception counts as wrong too.
     seconds
         A case that takes longer is wrong, and its processes are killed.
+    remark
+        What is lower than was wanted or done otherwise, and why, for the page.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Campaign:
     prepare: Callable[[Path], Any]
     case: Callable[[Any, int, np.random.Generator, Path], str]
     seconds: float = 120
+    remark: str = ""
 
     def cases(self, tier: str, prepared: Any) -> int:
         """How many cases a tier has."""

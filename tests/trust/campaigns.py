@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import importlib
+from typing import NamedTuple
 
 from tests.trust.campaign import Campaign
 
-# Name of the campaign -> module of this folder that has it, as CAMPAIGN or, where it has several, in CAMPAIGNS.
-MODULES: dict[str, str] = {
-    "checkpoint-flips": "flips",
+
+class Place(NamedTuple):
+    """Where a campaign is, and its share of the soak's time in minutes of two processes."""
+
+    module: str
+    minutes: float
+
+
+# Name of the campaign -> module of this folder that has it in its list CAMPAIGNS.
+MODULES = {
+    "checkpoint-flips": Place("flips", 1),
 }
 
 
 def campaign(name: str) -> Campaign:
     """A campaign by its name."""
-    module = importlib.import_module(f"tests.trust.{MODULES[name]}")
+    module = importlib.import_module(f"tests.trust.{MODULES[name].module}")
     (found,) = [one for one in module.CAMPAIGNS if one.name == name]
     return found

@@ -11,7 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Tally:
 
     def to_json(self) -> str:
         """As `from_json` reads it."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(vars(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Tally:
