@@ -138,7 +138,7 @@ class _Process:
         self._memory = _shared_memory()
         self._mapped = mmap.mmap(self._memory, _MAPPED_STEP)
         # One thread each, since a build has its own; and the places that this process imports from.
-        path = os.pathsep.join(part or os.getcwd() for part in sys.path)
+        path = os.pathsep.join(part or "." for part in sys.path)
         environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "gfield.confined", str(self._memory), *modules],
@@ -165,7 +165,10 @@ class _Process:
             line = b""
         if not line.endswith(b"\n"):
             raise _Died(self.end())
-        return self._answer(json.loads(line), what)
+        try:
+            return self._answer(json.loads(line), what)
+        except (ValueError, KeyError, TypeError) as error:  # whatever it is, it is none of our answers
+            raise _Died(self.end()) from error
 
     def _answer(self, answer: Any, what: str) -> Answer | str:
         if "refused" in answer:
@@ -181,7 +184,7 @@ class _Process:
         dtype = np.dtype(kind)
         count = prod(shape)
         if dtype.kind not in _PLAIN or min([0, offset, *shape]) < 0 or offset + count * dtype.itemsize > SHARED_BYTES:
-            raise RuntimeError(f"an array of {kind} {shape} at byte {offset}")
+            raise ValueError(f"an array of {kind} {shape} at byte {offset}")
         self._map(offset + count * dtype.itemsize)
         return np.frombuffer(self._mapped, dtype, count, offset).reshape(shape).copy()
 

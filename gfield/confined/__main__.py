@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import mmap
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -26,12 +27,14 @@ def main() -> None:
     _limit()
     for module in sys.argv[2:]:
         importlib.import_module(f"gfield.confined.{module}")
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        _allow(request["seconds"])
-        answers.write(json.dumps(_answered(request, memory)).encode() + b"\n")
-        answers.flush()
+    # What a library may print goes elsewhere, lest it be taken for an answer.
+    with open(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            _allow(request["seconds"])
+            answers.write(json.dumps(_answered(request, memory)).encode() + b"\n")
+            answers.flush()
 
 
 def _limit() -> None:
