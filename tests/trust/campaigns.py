@@ -9,7 +9,13 @@ from tests.trust.campaign import Campaign
 # Name of the campaign -> module of this folder that has it, as CAMPAIGN or, where it has several, in CAMPAIGNS.
 MODULES: dict[str, str] = {
     "checkpoint-flips": "flips",
+    "faults": "faults",
+    "power-loss": "power",
+    "power-loss-checkpoint": "power_checkpoint",
 }
+
+# Those whose process begins with the library of shim.c.
+PRELOADED = frozenset({"faults", "power-loss", "power-loss-checkpoint"})
 
 
 def campaign(name: str) -> Campaign:
