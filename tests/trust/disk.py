@@ -257,5 +257,6 @@ def power_cut(before: Disk, trace: Sequence[Operation], rng: np.random.Generator
 
 def told(trace: Sequence[Operation], cut: int) -> str:
     """The moment of a power cut, for a message: the operations of two runs come in different orders."""
-    last = [f"{each.kind.name} {each.path} {each.other}".strip() for each in trace[max(0, cut - 5) : cut]]
-    return f"after {cut} of {len(trace)} operations ({'; '.join(last)})"
+    last = [each for each in trace[:cut] if each.path][-4:]
+    names = "; ".join(f"{each.kind.name} {'/'.join(each.path.rsplit('/', 3)[1:])}" for each in last)
+    return f"after {cut} of {len(trace)} operations ({names})"

@@ -59,7 +59,7 @@ def _checked(scene: Scene, disk: Path, done: bool) -> str:
         if read_manifest(aside).root != scene.before or verify_store(open_store(aside)).findings:
             raise Wrong("the store from before is lost")
     finish(scene, disk)
-    return {"": "no store yet", scene.root: "the new store", scene.before: "the store from before"}[seen]
+    return {scene.root: "the new store", scene.before: "the store from before", "": "no store yet"}[seen]
 
 
 CAMPAIGNS = [
