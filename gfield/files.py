@@ -50,7 +50,7 @@ def make_folder(folder: Path, top: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those above it that are not there, and force the entries of those that were made to the disk."""
+    """Make a folder and those above it that are not there, and force their entries to the disk."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in made:

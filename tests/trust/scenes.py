@@ -134,7 +134,9 @@ def scenes(folder: Path) -> list[Scene]:
     for each in begins.values():
         each.mkdir()
     spec = make_spec(source, levels_WH=LEVELS_WH, frames_per_shard=FRAMES_PER_SHARD)
-    old, coarse = replace(spec, operator=FIELD.to_dict()), replace(spec, frames_per_shard=FRAMES)
+    old = replace(spec, operator=FIELD.to_dict())
+    # Shards of more than a block, which are written while they are filled.
+    large = make_spec(source, levels_WH=[(320, 240)], frames_per_shard=FRAMES, codec="raw")
     before = in_child(build_store, source, begins["store"] / "nyu.zarr", old).root
     in_child(_part, source, begins["part"] / "nyu.zarr", old)
 
@@ -148,7 +150,7 @@ def scenes(folder: Path) -> list[Scene]:
     return [
         scene("from nothing", "nothing", inside="new/folder/nyu.zarr"),
         scene("other thresholds over a store", "store", before=before),
-        scene("overwriting a store", "store", coarse, before=before, overwrite=True),
+        scene("overwriting a store", "store", large, before=before, overwrite=True),
         scene("beside an unfinished build", "part"),
     ]
 
