@@ -307,10 +307,9 @@ def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest 
             forget_records(job.records)
             raise BuildError(f"{bad[0].reason}\nnone of {counted(len(bad), 'frame')} can be read; no store was made")
         manifest = complete_store(job.store, job.scratch, job.source, job.spec, described, records)
-        swap_in(staging)
+        swap_in(staging, others)
         # Still under the lock, lest a builder that has waited for it publishes what its last task has put there since.
-        for leftover in (staging, *others):
-            remove(leftover)
+        remove(staging)
     return manifest
 
 

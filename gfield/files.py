@@ -49,6 +49,14 @@ def make_folder(folder: Path, top: Path) -> None:
         folder.mkdir(exist_ok=True)
 
 
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it that are not there, and force their entries to the disk."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in made:
+        sync_folder(each.parent)
+
+
 def side_by_side(call: Callable[[T], object], items: Iterable[T]) -> None:
     """Call a function that waits for the disk with each of the items, at once: the disk serves many waits together."""
     with ThreadPoolExecutor(_WAITING_THREADS) as pool:

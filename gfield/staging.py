@@ -19,13 +19,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gfield.files import copy_atomically, make_folder, side_by_side, sync_folder, write_atomically
+from gfield.files import copy_atomically, make_folder, make_folders, side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
@@ -64,6 +64,7 @@ class Staging:
 
     def create(self) -> None:
         """Make the folders; harmless where another builder has made them, or is just removing them."""
+        make_folders(self.target.parent)
         folders = (self.store, self.records, self.scratch)
         for attempt in range(_ATTEMPTS):
             try:
@@ -261,13 +262,32 @@ def published_by_another(staging: Staging, error: FileNotFoundError) -> Manifest
     return manifest if digest(manifest.attributes["spec"]) == staging.spec.fingerprint else None
 
 
-def swap_in(staging: Staging) -> None:
-    """Rename the complete store to its target; an older store is moved aside first, and removed last."""
+def swap_in(staging: Staging, others: Sequence[Staging]) -> None:
+    """Rename the complete store to its target.
+
+    What it replaces, an older store and unfinished ones, is moved into its folder before, and removed with that at
+    last: wherever we are killed, the next build finds by its own folder's name what is still to be removed.
+    """
     previous = staging.folder / "previous"
+    for other in others:
+        with suppress(FileNotFoundError):  # its builder has given it up
+            _move(other.folder, staging.folder / f"other-{other.spec.fingerprint[:12]}")
     if staging.target.exists() and any(staging.target.iterdir()):
-        staging.target.rename(previous)
-    staging.store.rename(staging.target)
+        _move(staging.target, previous)
+    try:
+        staging.store.rename(staging.target)
+    except OSError:
+        with suppress(OSError):  # there may be none; and if it stays aside, the next build still ends well
+            previous.rename(staging.target)
+        raise
     sync_folder(staging.target.parent)
+
+
+def _move(folder: Path, place: Path) -> None:
+    """Move a folder to where a build that was killed may have left what it had moved there."""
+    if place.exists():
+        shutil.rmtree(place)
+    folder.rename(place)
 
 
 def remove(staging: Staging) -> None:

@@ -246,13 +246,13 @@ def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_pat
         else:
             entries[status.st_ino] = seen
 
-    def checking_swap_in(staging):
+    def checking_swap_in(staging, others):
         for folder, names, inside in os.walk(staging.store):
             assert entries.get(os.stat(folder).st_ino) == sorted(names + inside), folder
             for name in inside:
                 assert os.stat(os.path.join(folder, name)).st_ino in files, (folder, name)
         checked.append(staging)
-        swap_in(staging)
+        swap_in(staging, others)
 
     checked: list[Staging] = []
     monkeypatch.setattr(os, "fsync", noting_fsync)
@@ -268,6 +268,77 @@ def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_pat
     build_store(source, target, make_spec(source, frames_per_shard=2))
     assert len(checked) == 1
     assert tree(target) == tree(built)
+
+
+def test_the_folders_above_a_new_store_are_on_the_disk_too(source, tmp_path, monkeypatch):
+    """Or a power cut would take with them a store that was reported as built."""
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noting_fsync(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    build_store(source, tmp_path / "new" / "folder" / "s", make_spec(source, frames_per_shard=2))
+    assert {folder.stat().st_ino for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "folder")} <= synced
+
+
+@pytest.fixture
+def killed_while_it_removes(monkeypatch):
+    """Runs a build that ends, once the store has its name, where it would remove what that has replaced."""
+
+    def killing(_staging):
+        raise KeyboardInterrupt
+
+    def run(*arguments, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "remove", killing)
+            with pytest.raises(KeyboardInterrupt):
+                build_store(*arguments, **options)
+
+    return run
+
+
+def test_what_a_killed_build_has_moved_aside_does_not_stop_the_next(source, built, tmp_path, killed_while_it_removes):
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
+    build_store(source, target, make_spec(source, frames_per_shard=5))
+    killed_while_it_removes(source, target, spec, overwrite=True)
+    assert list(tmp_path.glob("s.building-*/previous"))
+    assert build_store(source, target, spec, overwrite=True).state == "built"
+    assert tree(target) == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_unfinished_builds_that_a_store_replaces_go_with_its_own(source, built, tmp_path, killed_while_it_removes):
+    """The next build finds the store as it should be, and must know that they were to be removed."""
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
+    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    build_store(source, target, other, part=(1, 2))
+    killed_while_it_removes(source, target, spec)
+    assert build_store(source, target, spec).state == "unchanged"
+    assert tree(target) == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_an_older_store_comes_back_where_the_new_one_cannot_take_its_place(source, built, tmp_path, monkeypatch):
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=5)
+    shutil.copytree(built, target)
+    rename = Path.rename
+
+    def failing(path, place):
+        if path == Staging(target, spec).store:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return rename(path, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            build_store(source, target, spec, overwrite=True)
+    assert tree(target) == tree(built)
+    build_store(source, target, spec, overwrite=True)
+    assert open_store(target).spec == spec
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
 def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp_path):

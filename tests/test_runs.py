@@ -106,6 +106,23 @@ def test_another_meta_json_is_no_run(tmp_path, text, message, flags):
     assert sorted(os.listdir(tmp_path)) == ["checkpoints", "meta.json"]
 
 
+def test_the_folders_of_a_new_run_are_on_the_disk_from_its_beginning(tmp_path, monkeypatch):
+    """Or a power cut would take with them all checkpoints; the first result's folder must not be lost either."""
+    synced: set[int] = set()
+    fsync, run = os.fsync, tmp_path / "new" / "folder" / "run"
+
+    def noting_fsync(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    with create_run(run, META):
+        assert {folder.stat().st_ino for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "folder")} <= synced
+    synced.clear()
+    write_result(run, "nyu-eigen", {"rmse": 0.5})
+    assert run.stat().st_ino in synced
+
+
 def test_a_run_that_is_there_wants_a_flag(run):
     before = content(run)
     with pytest.raises(TrainError, match="holds a run; --resume goes on with it, --overwrite replaces it"):

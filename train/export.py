@@ -87,6 +87,7 @@ def export_run(
         tail = {"timm": "-timm", "onnx": f"-{width}x{height}"}.get(to, "")
         out = run / "export" / f"{name}{tail}{_SUFFIXES[to]}"
         out.parent.mkdir(exist_ok=True)
+        sync_folder(run)
     if to == "onnx":
         return Exported(out, export_onnx(module, out, (width, height)))
     assert isinstance(module, Encoder)

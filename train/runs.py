@@ -20,7 +20,7 @@ from typing import Any
 
 from train.arithmetic import arithmetic
 from train.errors import TrainError
-from train.files import TEMPORARY, remove, write_atomically
+from train.files import TEMPORARY, make_folders, remove, sync_folder, write_atomically
 
 _KIND = "gfield run 1"
 _META, _LOCK = "meta.json", "lock"
@@ -93,7 +93,7 @@ def create_run(
     plain = _plain(folder, meta, resume, overwrite)
     with _disk_errors(folder):
         _holds_run(folder, resume, overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         lock = _lock(folder)
     try:
         with _disk_errors(folder):
@@ -140,6 +140,7 @@ def write_result(run: Path, name: str, result: Mapping[str, Any]) -> Path:
         raise TrainError(f"{path}: not written, a value is not a finite number: {dict(result)}") from error
     with _disk_errors(path):
         path.parent.mkdir(exist_ok=True)
+        sync_folder(run)
         write_atomically(path, f"{text}\n".encode())
     return path
 

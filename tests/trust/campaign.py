@@ -16,6 +16,10 @@ class Wrong(Exception):
     """What had to hold does not: the reason, in a line or a few."""
 
 
+class NotHere(Exception):
+    """This machine lacks what a campaign needs: what that is, in a line."""
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A row of docs/reliability.md.

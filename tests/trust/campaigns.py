@@ -9,7 +9,7 @@ from tests.trust.campaign import Campaign
 
 
 class Place(NamedTuple):
-    """Where a campaign is, and its share of the soak's time in minutes of two processes."""
+    """Where a campaign is, and its share of the soak's time, in minutes of two processes on two cores."""
 
     module: str
     minutes: float
@@ -17,7 +17,9 @@ class Place(NamedTuple):
 
 # Name of the campaign -> module of this folder that has it in its list CAMPAIGNS.
 MODULES = {
-    "checkpoint-flips": Place("flips", 1),
+    "faults": Place("faults", 5),
+    "power-loss": Place("power", 6),
+    "power-loss-checkpoint": Place("power_checkpoint", 1),
 }
 
 
