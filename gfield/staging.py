@@ -62,6 +62,10 @@ class Staging:
     def scratch(self) -> Path:
         return self.folder / "scratch"
 
+    @property
+    def lock(self) -> Path:
+        return self.folder / "publish.lock"
+
     def create(self) -> None:
         """Make the folders; harmless where another builder has made them, or is just removing them."""
         folders = (self.store, self.records, self.scratch)
@@ -232,7 +236,7 @@ def publishing(staging: Staging) -> Iterator[bool]:
     The lock goes with its process, however that ends.
     """
     try:
-        lock = (staging.folder / "publish.lock").open("wb")
+        lock = staging.lock.open("wb")
     except FileNotFoundError:
         yield False
         return
