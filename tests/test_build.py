@@ -11,7 +11,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from gfield.frame import InputError
 from gfield.manifest import StoreError, read_manifest
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.staging import BuildError, Staging, publishing, remove
+from gfield.staging import BuildError, Staging, remove
 from gfield.store import open_store
 
 
@@ -487,7 +486,7 @@ def test_a_folder_that_another_builder_removes_is_not_made_again_by_halves(sourc
     shard = staging.store / "640x480/rgb/c/0/0/0"
     make_folder(shard, staging.store)
     assert shard.is_dir()
-    remove(staging)
+    remove(staging.folder)
     with pytest.raises(FileNotFoundError):
         make_folder(shard, staging.store)
     assert not any(tmp_path.iterdir())
@@ -512,7 +511,7 @@ def test_a_folder_that_another_builder_removes_is_not_made_again_by_halves(sourc
     assert not removals
     assert {path.name for path in staging.folder.iterdir()} == {"store", "records", "scratch", "spec.json"}
     monkeypatch.setattr(shutil, "rmtree", meanwhile_another_writes)
-    remove(staging)
+    remove(staging.folder)
     assert not any(tmp_path.iterdir())
 
 
@@ -532,30 +531,6 @@ def test_an_input_that_vanishes_is_not_taken_for_another_builders_work(nyu_mat, 
     monkeypatch.setattr(build, "_task", losing)
     with pytest.raises((FileNotFoundError, BuildError, InputError), match=mat.name):
         build_store(source, target, spec, overwrite=True)
-
-
-def test_who_waits_to_publish_finds_nothing_left_to_publish(source, tmp_path, monkeypatch):
-    """Not even where its own last task has just put a shard back under the folder's name."""
-    spec = make_spec(source, frames_per_shard=2)
-    staging = Staging(tmp_path / "s", spec)
-    may_publish: list[bool] = []
-
-    def wait_to_publish():
-        with publishing(staging) as ours:
-            may_publish.append(ours)
-
-    waiting = threading.Thread(target=wait_to_publish)
-
-    def removing(leftover):
-        staging.store.mkdir()
-        waiting.start()
-        waiting.join(0.3)  # as long as it takes to do the wrong thing; what is right waits for the lock
-        remove(leftover)
-
-    monkeypatch.setattr(build, "remove", removing)
-    build_store(source, tmp_path / "s", spec)
-    waiting.join()
-    assert may_publish == [False]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from gfield.manifest import Entry, read_manifest
 from gfield.shard import hash_file
 from gfield.shard_task import read_record
 from gfield.spec import StoreSpec
-from gfield.staging import Staging
+from gfield.staging import Staging, lock_path
 from gfield.worker import available_cpus
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.checks import check_readable, check_store
@@ -150,7 +150,7 @@ def _when(build: Build, seconds: float, rng: np.random.Generator) -> Callable[[C
 
     def publishing(driver: Child) -> None:
         end = time.monotonic() + SECONDS
-        while driver.running and not build.staging.lock.exists() and time.monotonic() < end:
+        while driver.running and not lock_path(build.target).exists() and time.monotonic() < end:
             time.sleep(0.0002)
         time.sleep(late)
 
@@ -220,14 +220,18 @@ def _resumed(build: Build, begun_by: int) -> str:
 
 
 def _standing(build: Build) -> tuple[int, int]:
-    """Shard numbers that are recorded and whole; and those of which a file lies there that no record knows."""
+    """Shard numbers that are recorded and whole; and those of which a file lies there that no record knows.
+
+    A file that was taken over from a finished store, where it has a second name, has cost nothing.
+    """
     whole, lost = 0, set()
     known = build.staging.finished_shards()
     for shard in range(build.spec.shards):
         record = read_record(build.staging.records, shard)
         for spec in build.spec.array_specs().values():
             path = spec.shard_path(shard)
-            if (build.staging.store / path).exists() and path not in record.files:
+            file = build.staging.store / path
+            if path not in record.files and file.exists() and file.stat().st_nlink == 1:
                 lost.add(shard)
         files = known[shard].files.items() if shard in known else ()
         whole += bool(files) and all(_same(build.staging.store / path, entry) for path, entry in files)
