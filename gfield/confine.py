@@ -10,10 +10,12 @@ back is executed, unpickled or taken for larger than it is.
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import json
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -75,8 +77,6 @@ def call(name: str, what: str, arguments: Mapping[str, Any], data: bytes = b"") 
     """
     from gfield.frame import InputError
 
-    if len(data) > SHARED_BYTES:
-        raise InputError(f"{what}: {len(data)} bytes; at most {SHARED_BYTES} wanted")
     try:
         answer = _called(name, what, arguments, data)
     except _Died as first:
@@ -106,7 +106,7 @@ def _explained(status: int, what: str) -> Exception:
     if -status in _FAULTS:
         return InputError(f"{what}: crashes its parser ({signal.Signals(-status).name}); an undamaged file wanted")
     how = signal.Signals(-status).name if status < 0 else f"status {status}; `python -m gfield.confined` says why"
-    return OSError(f"{what}: the process that parses it ended by {how}")
+    return OSError(errno.EIO, f"the process that parses it ended by {how}", what)
 
 
 _idle: list[_Process] = []
@@ -114,7 +114,10 @@ _idle: list[_Process] = []
 
 def _called(name: str, what: str, arguments: Mapping[str, Any], data: bytes, *, new: bool = False) -> Answer | str:
     """What a process answers, or why it refuses the file; a process with which nothing goes wrong is kept."""
-    process = _Process() if new else _taken()
+    try:
+        process = _Process() if new else _taken()
+    except OSError as error:
+        raise OSError(error.errno, f"no process to parse it: {error.strerror or error}", what) from error
     try:
         answer = process.call(name, what, arguments, data)
     except BaseException:
@@ -136,7 +139,8 @@ class _Process:
 
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
         self._memory = _shared_memory()
-        self._mapped = mmap.mmap(self._memory, _MAPPED_STEP)
+        self._size = os.fstat(self._memory).st_size
+        self._mapped = mmap.mmap(self._memory, min(self._size, _MAPPED_STEP))
         # One thread each, since a build has its own; and the places that this process imports from.
         path = os.pathsep.join(part or "." for part in sys.path)
         environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -152,6 +156,8 @@ class _Process:
 
     def call(self, name: str, what: str, arguments: Mapping[str, Any], data: bytes) -> Answer | str:
         """What the process answers, or why it refuses the file; `_Died` where it ends instead."""
+        if len(data) > self._size:
+            return f"{what}: {len(data)} bytes; at most {self._size} wanted"
         self._map(len(data))
         self._mapped[: len(data)] = data
         request = {"call": name, "what": what, "arguments": arguments, "bytes": len(data), "seconds": SECONDS}
@@ -183,7 +189,7 @@ class _Process:
 
         dtype = np.dtype(kind)
         count = prod(shape)
-        if dtype.kind not in _PLAIN or min([0, offset, *shape]) < 0 or offset + count * dtype.itemsize > SHARED_BYTES:
+        if dtype.kind not in _PLAIN or min([0, offset, *shape]) < 0 or offset + count * dtype.itemsize > self._size:
             raise ValueError(f"an array of {kind} {shape} at byte {offset}")
         self._map(offset + count * dtype.itemsize)
         return np.frombuffer(self._mapped, dtype, count, offset).reshape(shape).copy()
@@ -191,7 +197,7 @@ class _Process:
     def _map(self, length: int) -> None:
         if length > len(self._mapped):
             self._mapped.close()
-            self._mapped = mmap.mmap(self._memory, min(SHARED_BYTES, -(-length // _MAPPED_STEP) * _MAPPED_STEP))
+            self._mapped = mmap.mmap(self._memory, min(self._size, -(-length // _MAPPED_STEP) * _MAPPED_STEP))
 
     def end(self) -> int:
         """End the process, if it has not ended; its exit status."""
@@ -216,12 +222,14 @@ class _Process:
 
 def _shared_memory() -> int:
     """A file in memory that nobody can make shorter under our eyes, where the system has such; its descriptor."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # which counts for files in memory too
+    size = SHARED_BYTES if limit == resource.RLIM_INFINITY else min(SHARED_BYTES, limit)
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
-            os.truncate(file.fileno(), SHARED_BYTES)
+            os.truncate(file.fileno(), size)
             return os.dup(file.fileno())
     memory = os.memfd_create("gfield", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(memory, SHARED_BYTES)  # pages are there once they are written
+    os.truncate(memory, size)  # pages are there once they are written
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     return memory
 

@@ -119,7 +119,7 @@ def test_a_chunk_that_is_larger_than_the_memory_is_damage(tmp_path):
     assert str(path) in seen.reason
 
 
-def test_more_than_the_shared_memory_holds_is_refused(monkeypatch):
+def test_more_than_the_shared_memory_holds_is_refused(monkeypatch, no_process):
     monkeypatch.setattr(confine, "SHARED_BYTES", 1000)
     with pytest.raises(InputError, match=r"x\.jpg: 1001 bytes; at most 1000 wanted"):
         decode_jpeg(bytes(1001), "x.jpg")
@@ -136,7 +136,7 @@ def test_a_process_that_somebody_ended_is_replaced(jpeg, no_process):
 
 def test_a_process_that_does_not_start_is_no_fault_of_the_file(jpeg, monkeypatch, no_process):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(OSError, match=r"small\.jpg: the process that parses it ended by status 1"):
+    with pytest.raises(OSError, match=r"the process that parses it ended by status 1.*small\.jpg"):
         read_jpeg(jpeg)
 
 

@@ -37,7 +37,7 @@ class Memory:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
-        self._mapped = mmap.mmap(descriptor, _STEP)
+        self._mapped = mmap.mmap(descriptor, min(self._size, _STEP))
 
     def part(self, start: int, stop: int) -> memoryview:
         """Bytes ``start`` to ``stop``.

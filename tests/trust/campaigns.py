@@ -17,9 +17,11 @@ class Place(NamedTuple):
 
 # Name of the campaign -> module of this folder that has it in its list CAMPAIGNS.
 MODULES = {
+    "kills": Place("kills", 8),
     "faults": Place("faults", 5),
     "power-loss": Place("power", 6),
     "power-loss-checkpoint": Place("power_checkpoint", 1),
+    "builders": Place("builders", 4),
 }
 
 

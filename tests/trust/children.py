@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1
 
 
 class ChildDied(Exception):
@@ -110,6 +113,8 @@ def _run(call: Callable[..., Any], arguments: tuple[Any, ...], write: int, says:
     """The child's whole life; it never returns into the parent's code."""
     status = 1
     try:
+        # Lest it outlive a case that is late and killed: its group is its own.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setpgid(0, 0)
         target = os.open(says or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)

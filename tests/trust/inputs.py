@@ -60,10 +60,10 @@ def small_mat(folder: Path, frames: int = FRAMES, seed: int = 0) -> Path:
     return mat
 
 
-def small(folder: Path) -> Small:
+def small(folder: Path, frames: int = FRAMES, frames_per_shard: int = FRAMES_PER_SHARD) -> Small:
     """A small input, and the store of an uninterrupted build of it."""
-    source = open_nyuv2(small_mat(folder))
-    spec = make_spec(source, levels_WH=LEVELS_WH, frames_per_shard=FRAMES_PER_SHARD)
+    source = open_nyuv2(small_mat(folder, frames))
+    spec = make_spec(source, levels_WH=LEVELS_WH, frames_per_shard=frames_per_shard)
     in_child(build_store, source, folder / "whole.zarr", spec)
     return Small(folder, source, spec, read_manifest(folder / "whole.zarr").root)
 
