@@ -205,7 +205,7 @@ def build_store(
     spec = spec or make_spec(source)
     staging = Staging(target, spec)
     current = finished_store(target, spec, overwrite)
-    if current is not None and digest(current.attributes["spec"]) == spec.fingerprint:
+    if current is not None and _is_up_to_date(current, spec):
         Store(target, current, spec).check_files()
         remove(staging)
         return _report(source, target, spec, "unchanged", started, [], 0, current)
@@ -238,6 +238,15 @@ def build_store(
             remove(staging)  # nothing in it to go on with, and it would stand in the way of the mended input
         raise
     return _report(source, target, spec, "built" if manifest else "part", started, done, forgotten, manifest)
+
+
+def _is_up_to_date(store: Manifest, spec: StoreSpec) -> bool:
+    """Whether a finished store has this spec, and its shards too: an older version may have made them otherwise."""
+    wanted = {array.shard_path(shard): array for array in spec.array_specs().values() for shard in range(spec.shards)}
+    entries = ((store.files.get(path), array.fingerprint) for path, array in wanted.items())
+    return digest(store.attributes["spec"]) == spec.fingerprint and all(
+        entry is not None and entry.fingerprint == fingerprint for entry, fingerprint in entries
+    )
 
 
 def _set_up(

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gfield.files import copy_atomically, make_folder, side_by_side, sync_folder, write_atomically
+from gfield.files import copy_atomically, make_folder, read_file, side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
@@ -164,7 +164,7 @@ def checked_target(target: str | Path) -> Path:
 
 def _looks_like_ours(target: Path) -> bool:
     try:
-        return "gfield_format" in json.loads((target / "zarr.json").read_bytes())["attributes"]
+        return "gfield_format" in json.loads(read_file(target / "zarr.json"))["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -209,7 +209,12 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
 
 
 def _link(existing: Path, new: Path, scratch: Path) -> bool:
-    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone."""
+    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone.
+
+    A folder or a pipe in its place is not taken over either.
+    """
+    if not existing.is_file():
+        return False
     try:
         os.link(existing, new)
     except FileExistsError:

@@ -154,6 +154,44 @@ def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
     assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(old.read("640x480/gradient", [0]))
 
 
+def swap_shards(rgb: Path) -> None:
+    for name, other in (("0", "x"), ("1", "0"), ("x", "1")):
+        (rgb / name).rename(rgb / other)
+
+
+def flip_bit(rgb: Path) -> None:
+    data = bytearray((rgb / "1/0/0/0").read_bytes())
+    data[1000] ^= 1
+    (rgb / "1/0/0/0").write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [swap_shards, flip_bit])
+def test_new_fields_are_not_made_of_pictures_that_are_damaged(source, tmp_path, damage):
+    """Raw shards, which are all of one size, by which they are told."""
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2, codec="raw"))
+    damage(tmp_path / "s/640x480/rgb/c")
+    spec = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", spec)
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
+def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
+    """Neither a folder or a pipe in place of a shard, nor what is below a file in place of its folder."""
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    for shard in range(3):
+        shutil.rmtree(target / f"640x480/depth/c/{shard}")
+    (target / "640x480/depth/c/0/0/0").mkdir(parents=True)
+    (target / "640x480/depth/c/1/0").mkdir(parents=True)
+    os.mkfifo(target / "640x480/depth/c/1/0/0")
+    (target / "640x480/depth/c/2").touch()
+    spec = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    build_store(source, target, spec)
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
+
+
 def test_splits_that_come_later_change_no_shard(nyu_mat, frames, tmp_path):
     shutil.copy(nyu_mat, tmp_path / "nyu.mat")
     without = open_nyuv2(tmp_path / "nyu.mat")
