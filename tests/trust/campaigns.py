@@ -10,6 +10,7 @@ from tests.trust.campaign import Campaign
 MODULES: dict[str, str] = {
     "flips": "flips",
     "damage": "damage",
+    "states": "states",
 }
 
 
