@@ -36,6 +36,7 @@ from gfield.staging import (
     adopt_store,
     checked_target,
     finished_store,
+    is_up_to_date,
     other_stagings,
     published_by_another,
     publishing,
@@ -205,14 +206,14 @@ def build_store(
     spec = spec or make_spec(source)
     staging = Staging(target, spec)
     current = finished_store(target, spec, overwrite)
-    if current is not None and _is_up_to_date(current, spec):
+    if current is not None and is_up_to_date(current, spec):
         Store(target, current, spec).check_files()
         remove(staging)
         return _report(source, target, spec, "unchanged", started, [], 0, current)
 
     others = other_stagings(staging, overwrite)
-    kept = frozenset(entry.fingerprint for entry in current.files.values()) if current is not None else frozenset()
-    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, kept)
+    finished = target if current is not None else None
+    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, finished)
     items: list[Any] = [_INPUTS, *range(spec.shards)]
     if part is not None:
         items = items[part[0] - 1 :: part[1]]
@@ -238,15 +239,6 @@ def build_store(
             remove(staging)  # nothing in it to go on with, and it would stand in the way of the mended input
         raise
     return _report(source, target, spec, "built" if manifest else "part", started, done, forgotten, manifest)
-
-
-def _is_up_to_date(store: Manifest, spec: StoreSpec) -> bool:
-    """Whether a finished store has this spec, and its shards too: an older version may have made them otherwise."""
-    wanted = {array.shard_path(shard): array for array in spec.array_specs().values() for shard in range(spec.shards)}
-    entries = ((store.files.get(path), array.fingerprint) for path, array in wanted.items())
-    return digest(store.attributes["spec"]) == spec.fingerprint and all(
-        entry is not None and entry.fingerprint == fingerprint for entry, fingerprint in entries
-    )
 
 
 def _set_up(

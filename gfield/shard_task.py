@@ -40,8 +40,8 @@ class Job:
         Folders for shards, for records, and for files that are not finished; on one file system.
     on_error
         Whether a frame that cannot be read stops the build, or is left empty and listed.
-    kept
-        Fingerprints of the arrays that were taken over from a finished store. Their shards are told by size, as in
+    finished
+        The finished store that shards were taken over from. Those that are its files still are told by size, as in
         any finished store, unless something is made of them; `gfield verify` is what reads them.
     """
 
@@ -51,7 +51,7 @@ class Job:
     records: Path
     scratch: Path
     on_error: OnError = "stop"
-    kept: frozenset[str] = frozenset()
+    finished: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,16 @@ def _is_whole(job: Job, spec: ArraySpec, shard: int, entry: Entry) -> bool:
     path = job.store / spec.shard_path(shard)
     if entry.fingerprint != spec.fingerprint or not path.is_file() or path.stat().st_size != entry.size:
         return False
-    return spec.fingerprint in job.kept or hash_file(path).blake3 == entry.blake3
+    return _is_finished(job, spec, shard) or hash_file(path).blake3 == entry.blake3
+
+
+def _is_finished(job: Job, spec: ArraySpec, shard: int) -> bool:
+    """Whether a shard that is in place is the finished store's own file, and not one that was repaired there since."""
+    path = spec.shard_path(shard)
+    try:
+        return job.finished is not None and (job.finished / path).samefile(job.store / path)
+    except OSError:
+        return False
 
 
 def _has_its_hash(job: Job, spec: ArraySpec, shard: int, in_place: Mapping[str, Entry]) -> bool:
@@ -181,7 +190,7 @@ def _has_its_hash(job: Job, spec: ArraySpec, shard: int, in_place: Mapping[str, 
     Fields are taken from such pictures alone: those of swapped or damaged ones would be written down as right.
     """
     path = spec.shard_path(shard)
-    return spec.fingerprint not in job.kept or hash_file(job.store / path).blake3 == in_place[path].blake3
+    return not _is_finished(job, spec, shard) or hash_file(job.store / path).blake3 == in_place[path].blake3
 
 
 def _can_use_stored_rgb(todo: Iterable[ArraySpec], stored_rgb: Iterable[ArraySpec]) -> bool:

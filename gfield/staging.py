@@ -121,6 +121,15 @@ def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest |
     return manifest
 
 
+def is_up_to_date(store: Manifest, spec: StoreSpec) -> bool:
+    """Whether a finished store has this spec, and its shards too: an older version may have made them otherwise."""
+    wanted = {array.shard_path(shard): array for array in spec.array_specs().values() for shard in range(spec.shards)}
+    entries = ((store.files.get(path), array.fingerprint) for path, array in wanted.items())
+    return digest(store.attributes["spec"]) == spec.fingerprint and all(
+        entry is not None and entry.fingerprint == fingerprint for entry, fingerprint in entries
+    )
+
+
 def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
     """Unfinished builds of the same target with other parameters whose shards can be taken over.
 

@@ -27,10 +27,13 @@ from gfield.field import FieldParams
 from gfield.files import make_folder
 from gfield.frame import InputError
 from gfield.manifest import StoreError, read_manifest
+from gfield.plan import plan_build
+from gfield.repair import repair_store
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.staging import BuildError, Staging, publishing, remove
 from gfield.store import open_store
+from gfield.verify import verify_store
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -159,10 +162,11 @@ def swap_shards(rgb: Path) -> None:
         (rgb / name).rename(rgb / other)
 
 
-def flip_bit(rgb: Path) -> None:
-    data = bytearray((rgb / "1/0/0/0").read_bytes())
+def flip_bit(array: Path) -> None:
+    (shard,) = (path for path in (array / "1").rglob("0") if path.is_file())
+    data = bytearray(shard.read_bytes())
     data[1000] ^= 1
-    (rgb / "1/0/0/0").write_bytes(data)
+    shard.write_bytes(data)
 
 
 @pytest.mark.parametrize("damage", [swap_shards, flip_bit])
@@ -174,6 +178,18 @@ def test_new_fields_are_not_made_of_pictures_that_are_damaged(source, tmp_path, 
     build_store(source, tmp_path / "s", spec)
     build_store(source, tmp_path / "fresh", spec)
     assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
+def test_a_shard_that_was_taken_over_damaged_and_repaired_since_is_not_published(source, tmp_path):
+    old = make_spec(source, frames_per_shard=2, codec="raw")
+    new = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", old)
+    flip_bit(tmp_path / "s/640x480/depth/c")
+    build_store(source, tmp_path / "s", new, part=(1, 6))
+    store = open_store(tmp_path / "s")
+    assert len(repair_store(store, verify_store(store).findings, source).restored) == 1
+    build_store(source, tmp_path / "s", new)
+    assert verify_store(open_store(tmp_path / "s")).findings == ()
 
 
 def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
@@ -321,6 +337,17 @@ def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp
     assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
     with pytest.raises(BuildError, match="codec"):
         build_store(source, tmp_path / "s", replace(new, codec="raw"))
+
+
+def test_a_finished_store_is_planned_as_built_whatever_else_is_unfinished(source, tmp_path):
+    finished, target = make_spec(source, frames_per_shard=2), tmp_path / "s"
+    build_store(source, target, finished)
+    build_store(source, target, replace(finished, codec="raw"), overwrite=True, part=(1, 6))
+    assert build_store(source, target, finished).state == "unchanged"
+    assert plan_build(source, target, finished).to_write == ()
+    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    with pytest.raises(BuildError, match="codec is raw .* an unfinished build, which --overwrite removes"):
+        plan_build(source, target, other)
 
 
 def test_a_damaged_shard_of_an_unfinished_build_is_made_again(source, built, tmp_path):

@@ -93,7 +93,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), part=_PARTS, overwrite=_RARELY)
     @_step
     def build(self, data: st.DataObject, part: tuple[int, int] | None, overwrite: bool) -> str:
-        choice = data.draw(self.choices)
+        choice = self._chosen(data)
         foretold = self._foretold(choice, overwrite)
         try:
             report = self._start(choice, overwrite, part).result()
@@ -110,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), overwrite=_RARELY, share=st.integers(0, 100))
     @_step
     def kill(self, data: st.DataObject, overwrite: bool, share: int) -> str:
-        choice = data.draw(self.choices)
+        choice = self._chosen(data)
         foretold = self._foretold(choice, overwrite)
         child = self._start(choice, overwrite, None)
         time.sleep(_ALIVE_S * share / 100)
@@ -142,12 +142,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), overwrite=_RARELY)
     @_step
     def plan(self, data: st.DataObject, overwrite: bool) -> str:
-        choice = data.draw(self.choices)
+        choice = self._chosen(data)
         foretold = self._foretold(choice, overwrite)
         try:
             plan = plan_build(self.model.source(choice), self.target, self.model.spec(choice), overwrite=overwrite)
         except BuildError:
-            return self._as_foretold("refused" if foretold == "refused" else foretold, "refused", choice)
+            return self._as_foretold(foretold, "refused", choice)
         if foretold == "refused":
             raise Wrong(f"{choice} can be planned, and not built")
         if foretold in ("unchanged", "missing") and plan.to_write:
@@ -258,6 +258,17 @@ class StoreMachine(RuleBasedStateMachine):
         if seen != self.model.text(self.now, column):
             raise Wrong(f"{column} is read as {seen}")
         return "right"
+
+    def _chosen(self, data: st.DataObject) -> Choice:
+        """Any parameters; more often than not such that the store that is there can be brought to them."""
+        choice = data.draw(self.choices)
+        if self.now is None or data.draw(_RARELY):
+            return choice
+        return choice._replace(
+            codec=self.now.codec,
+            levels=max(choice.levels, self.now.levels),
+            label=choice.label or self.now.label,
+        )
 
     def _start(self, choice: Choice, overwrite: bool, part: tuple[int, int] | None) -> Child:
         build = functools.partial(build_store, overwrite=overwrite, part=part)
