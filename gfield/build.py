@@ -213,8 +213,8 @@ def build_store(
         clear(staging)
         return _report(source, target, spec, "unchanged", started, [], 0, current)
 
-    kept = frozenset(entry.fingerprint for entry in current.files.values()) if current is not None else frozenset()
-    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, kept)
+    finished = target if current is not None else None
+    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, finished)
     items: list[Any] = [_INPUTS, *range(spec.shards)]
     if part is not None:
         items = items[part[0] - 1 :: part[1]]

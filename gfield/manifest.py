@@ -14,6 +14,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from gfield.files import read_file
 from gfield.frame import UserError
 from gfield.spec import FORMAT_VERSION, canonical, digest
 
@@ -92,7 +93,7 @@ def read_manifest(store: Path) -> Manifest:
         If ``store`` is no folder, is no finished store, or its manifest is damaged.
     """
     try:
-        data = (store / MANIFEST_PATH).read_bytes()
+        data = read_file(store / MANIFEST_PATH)
     except OSError as error:
         raise StoreError(_why_not_a_store(store, error)) from error
     return Manifest.from_bytes(data, store)

@@ -53,13 +53,18 @@ def repair_store(
     Raises
     ------
     StoreError
-        If ``source`` is another input than the store's.
+        If ``source`` is another input than the store's, the manifest itself is not what the store should be, or
+        something that is not the store's stands where a file or its folders go. Nothing is changed then.
     """
     if source.kind != store.spec.kind or quick_digest(source.inputs()) != store.spec.source:
         raise StoreError(
             f"{store.path}: was built from another input; wanted the {store.spec.kind} files of its source_files"
         )
+    for finding in findings:
+        if finding.kind == "stale" or (finding.kind == "missing" and finding.path not in store.manifest.files):
+            raise StoreError(f"{store.path}: {finding.message}, by the manifest itself; `gfield build` makes it again")
     damaged = {finding.path for finding in findings if finding.path in store.manifest.files}
+    _make_way(store.path, damaged)
     scratch = temporary_name(store.path.parent)
     (scratch / "records").mkdir(parents=True)
     try:
@@ -72,6 +77,26 @@ def repair_store(
         shutil.rmtree(scratch, ignore_errors=True)
     different = [path for path, entry in entries.items() if entry != store.manifest.files.get(path)]
     return RepairReport(tuple(sorted(damaged & {*entries})), tuple(sorted(different)))
+
+
+def _make_way(store: Path, damaged: Collection[str]) -> None:
+    """Remove empty folders that stand where files go; refuse where something else is, which is not ours to remove.
+
+    A link where a file goes is replaced. One where a folder goes might lead to the files of another one.
+    """
+    empty = []
+    for name in damaged:
+        for folder in [store / parent for parent in Path(name).parents if parent.name]:
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                seen = "a link" if folder.is_symlink() else "a file"
+                raise StoreError(f"{folder}: {seen}, wanted a folder for {name}; removed, it can be repaired")
+        path = store / name
+        if path.is_dir() and not path.is_symlink():
+            if any(path.iterdir()):
+                raise StoreError(f"{path}: a folder with something in it, wanted a file; removed, it can be repaired")
+            empty.append(path)
+    for path in empty:
+        path.rmdir()
 
 
 def _rebuild_shards(

@@ -22,6 +22,7 @@ from blake3 import blake3
 from gfield.blockfile import BlockFile
 from gfield.chunks import crc32c
 from gfield.codec import Bytes, ChecksumError, Codec, check_crc
+from gfield.files import open_file
 
 _ABSENT = 2**64 - 1
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
@@ -92,13 +93,15 @@ class Shard:
     ------
     ChecksumError
         If the file is too short, or its index is damaged or points outside the file.
+    OSError
+        If it cannot be opened, or is no regular file.
     """
 
     def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:
         self.path = path
         self._codec = codec
         index_bytes = 16 * frames_per_shard + 4
-        with path.open("rb") as file:
+        with open_file(path) as file:
             self.size = size = os.fstat(file.fileno()).st_size
             if size < index_bytes:
                 raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")

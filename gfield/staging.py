@@ -33,6 +33,7 @@ from gfield.files import (
     copy_atomically,
     make_folder,
     make_folders,
+    read_file,
     side_by_side,
     sync_folder,
     temporary_name,
@@ -188,7 +189,7 @@ def checked_target(target: str | Path) -> Path:
 
 def _looks_like_ours(target: Path) -> bool:
     try:
-        return "gfield_format" in json.loads((target / "zarr.json").read_bytes())["attributes"]
+        return "gfield_format" in json.loads(read_file(target / "zarr.json"))["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -239,7 +240,12 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
 
 
 def _link(existing: Path, new: Path, scratch: Path) -> bool:
-    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone."""
+    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone.
+
+    A folder or a pipe in its place is not taken over either.
+    """
+    if not existing.is_file():
+        return False
     try:
         os.link(existing, new)
     except FileExistsError:
@@ -292,9 +298,13 @@ def _is_still(path: Path, file: BinaryIO) -> bool:
         return False
 
 
-def is_of(manifest: Manifest | None, spec: StoreSpec) -> bool:
-    """Whether a finished store is the one that ``spec`` describes."""
-    return manifest is not None and digest(manifest.attributes["spec"]) == spec.fingerprint
+def is_of(store: Manifest | None, spec: StoreSpec) -> bool:
+    """Whether a finished store has this spec, and its shards too: an older version may have made them otherwise."""
+    if store is None or digest(store.attributes["spec"]) != spec.fingerprint:
+        return False
+    wanted = {array.shard_path(shard): array for array in spec.array_specs().values() for shard in range(spec.shards)}
+    entries = ((store.files.get(path), array.fingerprint) for path, array in wanted.items())
+    return all(entry is not None and entry.fingerprint == fingerprint for entry, fingerprint in entries)
 
 
 def published_by_another(staging: Staging) -> Manifest:

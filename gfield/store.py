@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
+from gfield.files import read_file
 from gfield.manifest import Manifest, StoreError, read_manifest
 from gfield.shard import Shard
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
@@ -118,7 +119,7 @@ class Store:
             If there is none of that name, or it is missing or damaged.
         """
         try:
-            known = is_text_column((self.path / column / "zarr.json").read_bytes(), len(self))
+            known = is_text_column(read_file(self.path / column / "zarr.json"), len(self))
         except OSError:
             known = False
         if not known:
@@ -127,7 +128,7 @@ class Store:
         if path not in self.manifest.files:
             return np.full(len(self), "")  # Zarr writes no chunk of nothing but empty texts
         try:
-            chunk, wanted = (self.path / path).read_bytes(), self.manifest.files[path]
+            chunk, wanted = read_file(self.path / path), self.manifest.files[path]
             if (len(chunk), blake3(chunk).hexdigest()) != (wanted.size, wanted.blake3):
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))
@@ -240,7 +241,9 @@ class Store:
         path = array.shard_path(shard)
         opened = self._opened
         if path not in opened:
-            file, wanted = self.path / path, self.manifest.files[path]
+            file, wanted = self.path / path, self.manifest.files.get(path)
+            if wanted is None:
+                raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
             try:
                 opened[path] = Shard(file, self.spec.frames_per_shard, array.codec)
             except (OSError, ChecksumError) as error:

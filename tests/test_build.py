@@ -26,10 +26,13 @@ from gfield.field import FieldParams
 from gfield.files import make_folder
 from gfield.frame import InputError
 from gfield.manifest import StoreError, read_manifest
+from gfield.plan import plan_build
+from gfield.repair import repair_store
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.staging import BuildError, Staging, remove
 from gfield.store import open_store
+from gfield.verify import verify_store
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -151,6 +154,57 @@ def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
         assert (target / path).stat().st_ino == inode
     old, new = open_store(built), open_store(target)
     assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(old.read("640x480/gradient", [0]))
+
+
+def swap_shards(rgb: Path) -> None:
+    for name, other in (("0", "x"), ("1", "0"), ("x", "1")):
+        (rgb / name).rename(rgb / other)
+
+
+def flip_bit(array: Path) -> None:
+    (shard,) = (path for path in (array / "1").rglob("0") if path.is_file())
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [swap_shards, flip_bit])
+def test_new_fields_are_not_made_of_pictures_that_are_damaged(source, tmp_path, damage):
+    """Raw shards, which are all of one size, by which they are told."""
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2, codec="raw"))
+    damage(tmp_path / "s/640x480/rgb/c")
+    spec = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", spec)
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
+def test_a_shard_that_was_taken_over_damaged_and_repaired_since_is_not_published(source, tmp_path):
+    old = make_spec(source, frames_per_shard=2, codec="raw")
+    new = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", old)
+    flip_bit(tmp_path / "s/640x480/depth/c")
+    build_store(source, tmp_path / "s", new, part=(1, 6))
+    store = open_store(tmp_path / "s")
+    assert len(repair_store(store, verify_store(store).findings, source).restored) == 1
+    build_store(source, tmp_path / "s", new)
+    assert verify_store(open_store(tmp_path / "s")).findings == ()
+
+
+def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
+    """Neither a folder or a pipe in place of a shard, nor what is below a file in place of its folder."""
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    for shard in range(3):
+        shutil.rmtree(target / f"640x480/depth/c/{shard}")
+    (target / "640x480/depth/c/0/0/0").mkdir(parents=True)
+    (target / "640x480/depth/c/1/0").mkdir(parents=True)
+    os.mkfifo(target / "640x480/depth/c/1/0/0")
+    (target / "640x480/depth/c/2").touch()
+    spec = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    build_store(source, target, spec)
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
 
 
 def test_splits_that_come_later_change_no_shard(nyu_mat, frames, tmp_path):
@@ -352,6 +406,17 @@ def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp
     assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
     with pytest.raises(BuildError, match="codec"):
         build_store(source, tmp_path / "s", replace(new, codec="raw"))
+
+
+def test_a_finished_store_is_planned_as_built_whatever_else_is_unfinished(source, tmp_path):
+    finished, target = make_spec(source, frames_per_shard=2), tmp_path / "s"
+    build_store(source, target, finished)
+    build_store(source, target, replace(finished, codec="raw"), overwrite=True, part=(1, 6))
+    assert build_store(source, target, finished).state == "unchanged"
+    assert plan_build(source, target, finished).to_write == ()
+    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    with pytest.raises(BuildError, match="codec is raw .* an unfinished build, which --overwrite removes"):
+        plan_build(source, target, other)
 
 
 def test_a_damaged_shard_of_an_unfinished_build_is_made_again(source, built, tmp_path):

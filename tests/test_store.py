@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from numcodecs import zstd
 
 from gfield.build import build_store, make_spec
+from gfield.files import read_file
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
 from gfield.publish import write_metadata
 from gfield.sources.nyuv2 import open_nyuv2
@@ -273,14 +273,14 @@ def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_pa
     (tmp_path / "manifest").mkdir()
     (tmp_path / MANIFEST_PATH).write_bytes(Manifest(attributes, files).to_bytes())
     read: dict[str, int] = {}
-    read_bytes = Path.read_bytes
 
     def counted(path):
-        data = read_bytes(path)
+        data = read_file(path)
         read[path.relative_to(tmp_path).as_posix()] = len(data)
         return data
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    for module in ("gfield.manifest", "gfield.store"):
+        monkeypatch.setattr(f"{module}.read_file", counted)
     store = open_store(tmp_path)
     assert [*read] == [MANIFEST_PATH]
     assert len(shards) == 2 * 938

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gfield.files import TEMPORARY, make_folders, sync_folder, temporary_name, write_atomically
+from gfield.files import TEMPORARY, make_folders, read_file, sync_folder, temporary_name, write_atomically
 
-__all__ = ["TEMPORARY", "make_folders", "remove", "sync_folder", "temporary_name", "write_atomically"]
+__all__ = ["TEMPORARY", "make_folders", "read_file", "remove", "sync_folder", "temporary_name", "write_atomically"]
 
 
 def remove(path: Path) -> None:

@@ -21,7 +21,10 @@ MODULES = {
     "faults": Place("faults", 5),
     "power-loss": Place("power", 6),
     "power-loss-checkpoint": Place("power_checkpoint", 1),
+    "flips": Place("flips", 7),
+    "damage": Place("damage", 5),
     "builders": Place("builders", 4),
+    "states": Place("states", 9),
 }
 
 
