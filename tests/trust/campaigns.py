@@ -9,6 +9,7 @@ from tests.trust.campaign import Campaign
 # Name of the campaign -> module of this folder that has it, as CAMPAIGN or, where it has several, in CAMPAIGNS.
 MODULES: dict[str, str] = {
     "checkpoint-flips": "flips",
+    "trainer": "trainer",
 }
 
 
