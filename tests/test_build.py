@@ -415,7 +415,7 @@ def test_a_finished_store_is_planned_as_built_whatever_else_is_unfinished(source
     assert build_store(source, target, finished).state == "unchanged"
     assert plan_build(source, target, finished).to_write == ()
     other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    with pytest.raises(BuildError, match="codec is raw .* an unfinished build, which --overwrite removes"):
+    with pytest.raises(BuildError, match=r"codec is raw .* an unfinished build, which --overwrite removes"):
         plan_build(source, target, other)
 
 

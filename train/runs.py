@@ -20,7 +20,7 @@ from typing import Any
 
 from train.arithmetic import arithmetic
 from train.errors import TrainError
-from train.files import TEMPORARY, make_folders, remove, sync_folder, write_atomically
+from train.files import TEMPORARY, make_folders, remove, sync_folder, write_atomically, write_in_turn
 
 _KIND = "gfield run 1"
 _META, _LOCK = "meta.json", "lock"
@@ -141,7 +141,7 @@ def write_result(run: Path, name: str, result: Mapping[str, Any]) -> Path:
     with _disk_errors(path):
         path.parent.mkdir(exist_ok=True)
         sync_folder(run)
-        write_atomically(path, f"{text}\n".encode())
+        write_in_turn(path, f"{text}\n".encode())
     return path
 
 
@@ -160,7 +160,8 @@ def _begin(
     folder: Path, meta: dict[str, Any], resume: bool, overwrite: bool, may_differ: Collection[str]
 ) -> dict[str, Any]:
     """What is left to do under the lock; the folder may have changed before that."""
-    for leftover in folder.glob(f"*{TEMPORARY}"):
+    # Also of a save: the next one would remove it, but a run that was killed after its last step saves no more.
+    for leftover in [*folder.glob(f"*{TEMPORARY}"), *folder.glob(f"checkpoints/*{TEMPORARY}")]:
         remove(leftover)
     if _holds_run(folder, resume, overwrite):
         if resume:

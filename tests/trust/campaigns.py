@@ -24,6 +24,8 @@ MODULES = {
     "flips": Place("flips", 7),
     "damage": Place("damage", 5),
     "builders": Place("builders", 4),
+    "trainer": Place("trainer", 9),
+    "checkpoint-damage": Place("checkpoint_damage", 1),
     "states": Place("states", 9),
 }
 
