@@ -19,6 +19,7 @@ help:
 	@echo "make demo       render a small sample, build and check its stores, train on them, predict a picture"
 	@echo "make test       lint, then the fast tests"
 	@echo "make test-slow  every test, the slow ones too"
+	@echo "make soak       over an hour of kills, faults, flipped bits and hostile files; writes docs/reliability.md"
 	@echo "make bench      install what is compared with, measure, print tables, keep JSON and pictures in build/bench"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove what these commands made, never data/raw or data/stores"
@@ -76,6 +77,9 @@ test: lint
 
 test-slow: lint
 	@$(BIN)/python -m pytest
+
+soak: $(INSTALLED)
+	@$(BIN)/python -m tests.trust.soak
 
 # Beside what the tests run with, and without another version of any of it.
 $(PEERS): $(INSTALLED) tests/benchmarks/peers.py

@@ -18,7 +18,7 @@ from gfield.frame import BadFrame, LeftOut, Source, UserError
 from gfield.input_record import InputRecord
 from gfield.inputs import quick_digest
 from gfield.listing import counted
-from gfield.manifest import MOST_FILES, Manifest, read_manifest
+from gfield.manifest import MOST_FILES, Manifest
 from gfield.publish import complete_store, text_columns
 from gfield.shard_task import Job, OnError, ShardDone, build_shard, forget_records
 from gfield.spec import (
@@ -35,11 +35,14 @@ from gfield.staging import (
     Staging,
     adopt_staging,
     adopt_store,
+    alone,
     checked_target,
+    clear,
     finished_store,
+    is_of,
+    leftovers,
     other_stagings,
     published_by_another,
-    publishing,
     remove,
     swap_in,
 )
@@ -219,15 +222,14 @@ def build_store(
     target = checked_target(target)
     spec = spec or make_spec(source)
     staging = Staging(target, spec)
-    current = finished_store(target, spec, overwrite)
-    if current is not None and digest(current.attributes["spec"]) == spec.fingerprint:
+    current, others = _begin(staging, overwrite)
+    if current is not None and is_of(current, spec):
         Store(target, current, spec).check_files()
-        remove(staging)
+        clear(staging)
         return _report(source, target, spec, "unchanged", started, [], 0, current)
 
-    others = other_stagings(staging, overwrite)
-    kept = frozenset(entry.fingerprint for entry in current.files.values()) if current is not None else frozenset()
-    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, kept)
+    finished = target if current is not None else None
+    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, finished)
     items: list[Any] = [_INPUTS, *range(spec.shards)]
     if part is not None:
         items = items[part[0] - 1 :: part[1]]
@@ -245,24 +247,47 @@ def build_store(
             manifest = _publish(job, staging, others)
             if manifest is not None or part is not None:
                 break
+        else:
+            raise BuildError(f"{staging.folder}: other builders undo what is done here; run the same command to go on")
     except FileNotFoundError as error:
-        if (manifest := published_by_another(staging, error)) is None:
+        if not Path(str(error.filename)).is_relative_to(staging.folder):
             raise
+        manifest = published_by_another(staging)
     except UserError:
-        if part is None and not staging.finished_shards():
-            remove(staging)  # nothing in it to go on with, and it would stand in the way of the mended input
+        if part is None:
+            with alone(target):
+                if not staging.finished_shards():
+                    remove(staging.folder)  # nothing in it to go on with, and in the way of the mended input
         raise
     return _report(source, target, spec, "built" if manifest else "part", started, done, forgotten, manifest)
+
+
+def _begin(staging: Staging, overwrite: bool) -> tuple[Manifest | None, list[Staging]]:
+    """What stands at the target to be kept, and unfinished builds of it to be taken over.
+
+    Unless it is the very store that is wanted, the staging folder is made, and what can be kept is taken over into it.
+    """
+    target, spec = staging.target, staging.spec
+    current = finished_store(target, spec, overwrite)
+    if is_of(current, spec):
+        return current, []
+    with alone(target):
+        current = finished_store(target, spec, overwrite)  # again, since another builder may have put it there
+        if is_of(current, spec):
+            return current, []
+        others = other_stagings(staging, overwrite)
+        staging.create()
+        if current is not None:
+            adopt_store(staging, current)
+    return current, others
 
 
 def _set_up(
     staging: Staging, current: Manifest | None, others: Sequence[Staging], source: Source, check_inputs: bool
 ) -> int:
-    """Make the staging folder, and take over what fits; tell how many shards in it were of other inputs."""
-    staging.create()
+    """See whether the input is still the same, and take over what fits; tell how many shards were of other inputs."""
     inputs, forgotten = InputRecord(staging.records, staging.scratch), 0
     if current is not None:
-        adopt_store(staging, current)
         inputs.keep("", current.attributes["source_files"])
     elif check_inputs:
         forgotten = inputs.forget_others(source.inputs())
@@ -310,9 +335,9 @@ def _task(job: Job, item: Any, on_frame: Callable[[], None] | None = None) -> Sh
 
 def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest | None:
     """Complete the store and rename it to its target; None if shards are still missing."""
-    with publishing(staging) as ours:
-        if not ours:
-            return read_manifest(staging.target)
+    with alone(staging.target):
+        if not staging.store.exists():
+            return published_by_another(staging)
         records = staging.finished_shards()
         described = InputRecord(job.records, job.scratch).read()[1]
         if len(records) < staging.spec.shards or described is None:
@@ -322,10 +347,12 @@ def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest 
             forget_records(job.records)
             raise BuildError(f"{bad[0].reason}\nnone of {counted(len(bad), 'frame')} can be read; no store was made")
         manifest = complete_store(job.store, job.scratch, job.source, job.spec, described, records)
+        # What fits of them is taken over. After the swap a builder that is killed would leave them there.
+        for other in others:
+            remove(other.folder)
         swap_in(staging)
-        # Still under the lock, lest a builder that has waited for it publishes what its last task has put there since.
-        for leftover in (staging, *others):
-            remove(leftover)
+        for folder in leftovers(staging):
+            remove(folder)
     return manifest
 
 

@@ -1,6 +1,7 @@
 """`gfield build` and `gfield plan`: one decorated function a kind of source, which `verify --repair` opens by too.
 
-Everything heavy is imported inside the functions, so that --help is instant.
+Everything heavy is imported inside the functions, so that --help is instant. What parses the input loads its libraries
+beside them, in a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gfield.commandline import Decorator, Level, Part, json_option, path_type, stacked
+from gfield.confine import start
 from gfield.reopen import Options, as_densedepth_was_opened, as_nyu_raw_was_opened
 
 if TYPE_CHECKING:
@@ -130,9 +132,7 @@ def _open_nyu(path: Path, options: Options) -> Source:
     A build that was interrupted goes on where it was. A finished store is left as it is; with other thresholds
     only its fields are computed again, from the RGB in it.
     """
-    from gfield.confine import start
-
-    start("hdf5")  # loads h5py beside what is loaded here
+    start("hdf5")
     from gfield.sources.nyuv2 import open_nyuv2
 
     return open_nyuv2(path, options.pop("splits"), keep_frame=options.pop("keep_frame"))
@@ -141,6 +141,7 @@ def _open_nyu(path: Path, options: Options) -> Source:
 @source("make3d", "FOLDER", again=lambda _store, _path: {})
 def _open_make3d(path: Path, options: Options) -> Source:
     """Build STORE from the unpacked archives of Make3D below FOLDER."""
+    start("jpeg")
     from gfield.sources.make3d import open_make3d
 
     return open_make3d(path, on_unreadable=options["on_error"])
@@ -160,6 +161,7 @@ def _open_images(path: Path, options: Options) -> Source:
     Pictures are turned upright as their EXIF says. One that is damaged, too small, over 64 megapixels, or not plain
     8-bit grey or RGB (CMYK, 16 bits, transparent pixels) stops the build at its end; --on-error skip leaves it out.
     """
+    start("jpeg")
     from gfield.sources.images import open_images
 
     return open_images(path, size_WH=options.pop("size_WH"), on_unreadable=options["on_error"])
@@ -175,6 +177,7 @@ def _open_images(path: Path, options: Options) -> Source:
 )  # fmt: skip
 def _open_densedepth(path: Path, options: Options) -> Source:
     """Build STORE from DenseDepth's nyu_data.zip, which is read as it is, not unpacked."""
+    start("jpeg", "png")
     from gfield.sources.densedepth import open_densedepth
 
     return open_densedepth(

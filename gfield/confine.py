@@ -10,25 +10,24 @@ back is executed, unpickled or taken for larger than it is.
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import json
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from gfield.frame import InputError
-
-Array = npt.NDArray[Any]
+# NumPy is imported in functions, and with it InputError: `start` is to be early, and it takes as long as the process.
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 SECONDS = 10
 SHARED_BYTES = 1 << 30
@@ -43,7 +42,7 @@ class Answer(NamedTuple):
     """What a call gave: plain values as JSON has them, and arrays, which are the caller's own."""
 
     value: Any
-    arrays: list[Array]
+    arrays: list[npt.NDArray[Any]]
 
 
 class _Died(Exception):
@@ -76,16 +75,21 @@ def call(name: str, what: str, arguments: Mapping[str, Any], data: bytes = b"") 
     OSError
         The process cannot be started, or somebody kills it, twice.
     """
+    from gfield.frame import InputError
+
     try:
-        with _process() as process:
-            return process.call(name, what, arguments, data)
-    except _Died:
+        answer = _called(name, what, arguments, data)
+    except _Died as first:
+        if first.status == -signal.SIGXCPU:
+            raise _explained(first.status, what) from first
         # Perhaps of what an earlier file has done to it, or of want of memory: a new one is asked again.
-        with _process(new=True) as process:
-            try:
-                return process.call(name, what, arguments, data)
-            except _Died as died:
-                raise _explained(died.status, what) from died
+        try:
+            answer = _called(name, what, arguments, data, new=True)
+        except _Died as died:
+            raise _explained(died.status, what) from died
+    if isinstance(answer, str):
+        raise InputError(answer)
+    return answer
 
 
 def start(*modules: str) -> None:
@@ -95,36 +99,38 @@ def start(*modules: str) -> None:
 
 
 def _explained(status: int, what: str) -> Exception:
+    from gfield.frame import InputError
+
     if status == -signal.SIGXCPU:
         return InputError(f"{what}: takes more than {SECONDS} s to parse; a file that is parsed at once wanted")
     if -status in _FAULTS:
         return InputError(f"{what}: crashes its parser ({signal.Signals(-status).name}); an undamaged file wanted")
     how = signal.Signals(-status).name if status < 0 else f"status {status}; `python -m gfield.confined` says why"
-    return OSError(f"{what}: the process that parses it ended by {how}")
+    return OSError(errno.EIO, f"the process that parses it ended by {how}", what)
 
 
 _idle: list[_Process] = []
 
 
-@contextmanager
-def _process(*, new: bool = False) -> Iterator[_Process]:
-    """A process for one call; it is there for the next one unless this one goes wrong."""
-    process = _Process() if new or not _idle else _taken()
+def _called(name: str, what: str, arguments: Mapping[str, Any], data: bytes, *, new: bool = False) -> Answer | str:
+    """What a process answers, or why it refuses the file; a process with which nothing goes wrong is kept."""
     try:
-        yield process
-    except InputError:
-        _idle.append(process)
-        raise
+        process = _Process() if new else _taken()
+    except OSError as error:
+        raise OSError(error.errno, f"no process to parse it: {error.strerror or error}", what) from error
+    try:
+        answer = process.call(name, what, arguments, data)
     except BaseException:
         process.end()
         raise
     _idle.append(process)
+    return answer
 
 
 def _taken() -> _Process:
     try:
         return _idle.pop()
-    except IndexError:  # another thread was quicker
+    except IndexError:
         return _Process()
 
 
@@ -133,9 +139,10 @@ class _Process:
 
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
         self._memory = _shared_memory()
-        self._mapped = mmap.mmap(self._memory, _MAPPED_STEP)
+        self._size = os.fstat(self._memory).st_size
+        self._mapped = mmap.mmap(self._memory, min(self._size, _MAPPED_STEP))
         # One thread each, since a build has its own; and the places that this process imports from.
-        path = os.pathsep.join(part or os.getcwd() for part in sys.path)
+        path = os.pathsep.join(part or "." for part in sys.path)
         environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "gfield.confined", str(self._memory), *modules],
@@ -147,10 +154,10 @@ class _Process:
             process_group=0,  # so that a terminal's Ctrl-C is this process's business
         )
 
-    def call(self, name: str, what: str, arguments: Mapping[str, Any], data: bytes) -> Answer:
-        """As the function `call`; `_Died` where the process ends instead of answering."""
-        if len(data) > SHARED_BYTES:
-            raise InputError(f"{what}: {len(data)} bytes; at most {SHARED_BYTES} wanted")
+    def call(self, name: str, what: str, arguments: Mapping[str, Any], data: bytes) -> Answer | str:
+        """What the process answers, or why it refuses the file; `_Died` where it ends instead."""
+        if len(data) > self._size:
+            return f"{what}: {len(data)} bytes; at most {self._size} wanted"
         self._map(len(data))
         self._mapped[: len(data)] = data
         request = {"call": name, "what": what, "arguments": arguments, "bytes": len(data), "seconds": SECONDS}
@@ -164,28 +171,33 @@ class _Process:
             line = b""
         if not line.endswith(b"\n"):
             raise _Died(self.end())
-        return self._answer(json.loads(line), what)
+        try:
+            return self._answer(json.loads(line), what)
+        except (ValueError, KeyError, TypeError) as error:  # whatever it is, it is none of our answers
+            raise _Died(self.end()) from error
 
-    def _answer(self, answer: Any, what: str) -> Answer:
+    def _answer(self, answer: Any, what: str) -> Answer | str:
         if "refused" in answer:
-            raise InputError(answer["refused"])
+            return str(answer["refused"])
         if "failed" in answer:
             raise RuntimeError(f"{what}: {answer['failed']}")
         return Answer(answer["value"], [self._array(*entry) for entry in answer["arrays"]])
 
-    def _array(self, kind: str, shape: list[int], offset: int) -> Array:
+    def _array(self, kind: str, shape: list[int], offset: int) -> npt.NDArray[Any]:
         """A copy: what is shared may change."""
+        import numpy as np
+
         dtype = np.dtype(kind)
         count = prod(shape)
-        if dtype.kind not in _PLAIN or min([0, offset, *shape]) < 0 or offset + count * dtype.itemsize > SHARED_BYTES:
-            raise RuntimeError(f"an array of {kind} {shape} at byte {offset}")
+        if dtype.kind not in _PLAIN or min([0, offset, *shape]) < 0 or offset + count * dtype.itemsize > self._size:
+            raise ValueError(f"an array of {kind} {shape} at byte {offset}")
         self._map(offset + count * dtype.itemsize)
         return np.frombuffer(self._mapped, dtype, count, offset).reshape(shape).copy()
 
     def _map(self, length: int) -> None:
         if length > len(self._mapped):
             self._mapped.close()
-            self._mapped = mmap.mmap(self._memory, min(SHARED_BYTES, -(-length // _MAPPED_STEP) * _MAPPED_STEP))
+            self._mapped = mmap.mmap(self._memory, min(self._size, -(-length // _MAPPED_STEP) * _MAPPED_STEP))
 
     def end(self) -> int:
         """End the process, if it has not ended; its exit status."""
@@ -210,12 +222,14 @@ class _Process:
 
 def _shared_memory() -> int:
     """A file in memory that nobody can make shorter under our eyes, where the system has such; its descriptor."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # which counts for files in memory too
+    size = SHARED_BYTES if limit == resource.RLIM_INFINITY else min(SHARED_BYTES, limit)
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
-            os.truncate(file.fileno(), SHARED_BYTES)
+            os.truncate(file.fileno(), size)
             return os.dup(file.fileno())
     memory = os.memfd_create("gfield", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(memory, SHARED_BYTES)  # pages are there once they are written
+    os.truncate(memory, size)  # pages are there once they are written
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     return memory
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
@@ -72,20 +73,32 @@ def run_on_cluster(
 
     The job travels once, as the result of a task, so that the scheduler can make it again when the worker that
     holds it dies. Tasks are idempotent: one that ran on a dead worker runs again and finds its work done.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler ends, or workers die again and again.
     """
     from distributed import KilledWorker, as_completed
+    from distributed.client import ClosedClientError
+    from distributed.comm import CommClosedError
     from distributed.protocol.pickle import dumps
 
-    # Packed, as a source has the names of all its frames, and Dask warns its user of tasks that are large.
-    shared = client.submit(_unpacked, zlib.compress(dumps(job), 1), pure=False)
-    futures = [client.submit(partial(_swapped, task), item, shared, pure=False, retries=2) for item in items]
     try:
-        for future in as_completed(futures):
-            on_done(future.result())
+        # Packed, as a source has the names of all its frames, and Dask warns its user of tasks that are large.
+        shared = client.submit(_unpacked, zlib.compress(dumps(job), 1), pure=False)
+        futures = [client.submit(partial(_swapped, task), item, shared, pure=False, retries=2) for item in items]
+        try:
+            for future in as_completed(futures):
+                on_done(future.result())
+        finally:
+            client.cancel(futures)
     except KilledWorker as error:
         raise ClusterError(f"workers died again and again at the same task, for want of memory? ({error})") from error
-    finally:
-        client.cancel(futures)
+    except (CancelledError, ClosedClientError, CommClosedError) as error:
+        raise ClusterError(
+            "the Dask scheduler has ended, or cancelled the tasks; what is done is kept, run the same command to go on"
+        ) from error
 
 
 def _unpacked(packed: bytes) -> Any:
@@ -100,23 +113,34 @@ def _swapped(task: Callable[[J, Any], R], item: Any, job: J) -> R:
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[Any]:
-    """A client of ``workers`` new processes on this machine, one thread each, that end with the block."""
+    """A client of ``workers`` new processes on this machine, one thread each, that end with the block.
+
+    Raises
+    ------
+    ClusterError
+        If one of them dies while it starts.
+    """
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         stack.enter_context(_environment_kept())
         with _processes_ignore_interrupts():
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address=None,
-                    # Tasks stream their frames and hold a few megabytes: Dask's own limits would only get in the way.
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
+            try:
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address=None,
+                        # Else a second build on this machine is told, on the terminal, that 8787 is taken.
+                        scheduler_kwargs={"dashboard_address": ":0"},
+                        # Tasks stream frames and hold a few megabytes: Dask's own limits would only get in the way.
+                        memory_limit=0,
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
+            except RuntimeError as error:
+                raise ClusterError(f"a local process died while it started, for want of memory? ({error})") from error
             client = stack.enter_context(Client(cluster))
         yield client
 
@@ -163,10 +187,13 @@ def existing_cluster(address: str, timeout_s: float = 5.0) -> Iterator[Any]:
         If nothing answers there within ``timeout_s`` seconds.
     """
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
-    try:
-        client = Client(address, timeout=timeout_s)
-    except (OSError, ValueError) as error:
-        raise ClusterError(f"{address}: no Dask scheduler answers there ({error})") from error
-    with client:
-        yield client
+    # What there is to say of a scheduler that ends is said in a line; Dask would put tracebacks before it.
+    with silence_logging_cmgr(logging.CRITICAL):
+        try:
+            client = Client(address, timeout=timeout_s)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"{address}: no Dask scheduler answers there ({error})") from error
+        with client:
+            yield client

@@ -35,7 +35,7 @@ def open_file(path: Path) -> BinaryIO:
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "A pipe, a socket or a device; a plain file wanted", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -86,6 +86,14 @@ def make_folder(folder: Path, top: Path) -> None:
             raise
         make_folder(folder.parent, top)
         folder.mkdir(exist_ok=True)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it that are not there, and force their entries to the disk."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in made:
+        sync_folder(each.parent)
 
 
 def side_by_side(call: Callable[[T], object], items: Iterable[T]) -> None:

@@ -11,6 +11,7 @@ import errno
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -138,7 +139,7 @@ def _why_not_a_store(store: Path, error: OSError) -> str:
     if store.is_dir():
         zarr = "a Zarr group without a manifest" if (store / "zarr.json").exists() else "a folder"
         return f"{store}: {zarr}, wanted a store that `gfield build` has finished"
-    unfinished = sorted(store.parent.glob(f"{store.name}.building-*")) if store.name else []
+    unfinished = sorted(store.parent.glob(f"{escape(store.name)}.building-*")) if store.name else []
     if unfinished:
         return f"{store}: unfinished ({unfinished[0].name} is there); run the same `gfield build` again to finish it"
     if store.exists():

@@ -13,7 +13,7 @@ import numpy as np
 from gfield.frame import BadFrame, Source
 from gfield.shard_task import FrameLayers
 from gfield.spec import StoreSpec
-from gfield.staging import Staging, checked_target, finished_store, other_stagings
+from gfield.staging import Staging, checked_target, finished_store, is_of, other_stagings
 from gfield.worker import available_cpus, settle_worker
 
 _TRIED = 4
@@ -65,7 +65,8 @@ def plan_build(
     staging = Staging(checked_target(target), spec)
     arrays = spec.array_specs()
     current = finished_store(target, spec, overwrite)
-    other_stagings(staging, overwrite)
+    if not is_of(current, spec):
+        other_stagings(staging, overwrite)
     kept = {entry.fingerprint for entry in current.files.values()} if current else set()
     to_write = tuple(key for key, array in arrays.items() if array.fingerprint not in kept)
     stored, seconds_a_frame = _try_frames(source, spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Source
@@ -53,14 +53,18 @@ def repair_store(
     Raises
     ------
     StoreError
-        If ``source`` is another input than the store's.
+        If ``source`` is another input than the store's, the manifest itself is not what the store should be, or
+        something that is not the store's stands where a file or its folders go. Nothing is changed then.
     """
     if source.kind != store.spec.kind or quick_digest(source.inputs()) != store.spec.source:
         raise StoreError(
             f"{store.path}: was built from another input; wanted the {store.spec.kind} files of its source_files"
         )
-    _refuse_links(store)
+    for finding in findings:
+        if finding.kind == "stale" or (finding.kind == "missing" and finding.path not in store.manifest.files):
+            raise StoreError(f"{store.path}: {finding.message}, by the manifest itself; `gfield build` makes it again")
     damaged = {finding.path for finding in findings if finding.path in store.manifest.files}
+    _make_way(store.path, damaged)
     scratch = temporary_name(store.path.parent)
     (scratch / "records").mkdir(parents=True)
     try:
@@ -75,12 +79,24 @@ def repair_store(
     return RepairReport(tuple(sorted(damaged & {*entries})), tuple(sorted(different)))
 
 
-def _refuse_links(store: Store) -> None:
-    """What is written must lie in the store: a file that is a link is replaced, but a folder that is one followed."""
-    folders = {folder for path in store.manifest.files for folder in PurePosixPath(path).parents}
-    for folder in sorted(folders - {PurePosixPath(".")}):
-        if (store.path / folder).is_symlink():
-            raise StoreError(f"{store.path}: {folder} is a link to a folder; folders in the store itself wanted")
+def _make_way(store: Path, damaged: Collection[str]) -> None:
+    """Remove empty folders that stand where files go; refuse where something else is, which is not ours to remove.
+
+    A link where a file goes is replaced. One where a folder goes might lead to the files of another one.
+    """
+    empty = []
+    for name in damaged:
+        for folder in [store / parent for parent in Path(name).parents if parent.name]:
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                seen = "a link" if folder.is_symlink() else "a file"
+                raise StoreError(f"{folder}: {seen}, wanted a folder for {name}; removed, it can be repaired")
+        path = store / name
+        if path.is_dir() and not path.is_symlink():
+            if any(path.iterdir()):
+                raise StoreError(f"{path}: a folder with something in it, wanted a file; removed, it can be repaired")
+            empty.append(path)
+    for path in empty:
+        path.rmdir()
 
 
 def _rebuild_shards(

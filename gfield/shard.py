@@ -93,6 +93,8 @@ class Shard:
     ------
     ChecksumError
         If the file is too short, or its index is damaged or points outside the file.
+    OSError
+        If it cannot be opened, or is no regular file.
     """
 
     def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:

@@ -39,9 +39,9 @@ class Job:
         Folders for shards, for records, and for files that are not finished; on one file system.
     on_error
         Whether a frame that cannot be read stops the build, or is left empty and listed.
-    kept
-        Fingerprints of the arrays that were taken over from a finished store. Their shards are told by size, as in
-        any finished store; `gfield verify` is what reads them.
+    finished
+        The finished store that shards were taken over from. Those that are its files still are told by size, as in
+        any finished store, unless something is made of them; `gfield verify` is what reads them.
     """
 
     source: Source
@@ -50,7 +50,7 @@ class Job:
     records: Path
     scratch: Path
     on_error: OnError = "stop"
-    kept: frozenset[str] = frozenset()
+    finished: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,12 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
         return ShardDone(shard, len(frames), 0, record.bad)
 
     stored_rgb = [spec for spec in specs.values() if spec.name == "rgb" and spec.shard_path(shard) in in_place]
+    use_stored_rgb = _can_use_stored_rgb(todo, stored_rgb)
+    if use_stored_rgb and (wrong := [spec for spec in stored_rgb if not _has_its_hash(job, spec, shard, in_place)]):
+        in_place = {path: entry for path, entry in in_place.items() if path not in {s.shard_path(shard) for s in wrong}}
+        todo, use_stored_rgb = [spec for spec in specs.values() if spec.shard_path(shard) not in in_place], False
     made: Iterator[Mapping[str, Array] | BadFrame]
-    if _can_use_stored_rgb(todo, stored_rgb):
+    if use_stored_rgb:
         made = _fields_from_stored_rgb(job, shard, todo)
     else:
         made = _arrays_from_source(job, shard, todo, record.bad)
@@ -168,7 +172,25 @@ def _is_whole(job: Job, spec: ArraySpec, shard: int, entry: Entry) -> bool:
     path = job.store / spec.shard_path(shard)
     if entry.fingerprint != spec.fingerprint or not path.is_file() or path.stat().st_size != entry.size:
         return False
-    return spec.fingerprint in job.kept or hash_file(path).blake3 == entry.blake3
+    return _is_finished(job, spec, shard) or hash_file(path).blake3 == entry.blake3
+
+
+def _is_finished(job: Job, spec: ArraySpec, shard: int) -> bool:
+    """Whether a shard that is in place is the finished store's own file, and not one that was repaired there since."""
+    path = spec.shard_path(shard)
+    try:
+        return job.finished is not None and (job.finished / path).samefile(job.store / path)
+    except OSError:
+        return False
+
+
+def _has_its_hash(job: Job, spec: ArraySpec, shard: int, in_place: Mapping[str, Entry]) -> bool:
+    """Whether a shard that was told by its size holds what it should.
+
+    Fields are taken from such pictures alone: those of swapped or damaged ones would be written down as right.
+    """
+    path = spec.shard_path(shard)
+    return not _is_finished(job, spec, shard) or hash_file(job.store / path).blake3 == in_place[path].blake3
 
 
 def _can_use_stored_rgb(todo: Iterable[ArraySpec], stored_rgb: Iterable[ArraySpec]) -> bool:

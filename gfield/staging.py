@@ -9,6 +9,8 @@ A build of ``nyu.zarr`` works in ``nyu.zarr.building-<fingerprint>`` beside it::
 
 ``nyu.zarr`` itself appears by one rename, when all is there. The folder's name carries the spec's fingerprint,
 so that builders with the same parameters help each other, and a late one with others cannot do harm.
+What gives or takes away a name, of a store or of such a folder, does so `alone`: else one builder might remove the
+folder of another that is just publishing what is in it.
 """
 
 from __future__ import annotations
@@ -20,17 +22,28 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from glob import escape
 from pathlib import Path
+from typing import BinaryIO
 
 from gfield.attributes import parse_spec, spec_of
-from gfield.files import copy_atomically, make_folder, read_file, side_by_side, sync_folder, write_atomically
+from gfield.files import (
+    copy_atomically,
+    make_folder,
+    make_folders,
+    read_file,
+    side_by_side,
+    sync_folder,
+    temporary_name,
+    write_atomically,
+)
 from gfield.frame import BadFrame, UserError, printable
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
-from gfield.spec import FORMAT_VERSION, StoreSpec, canonical, digest, refusals
+from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, canonical, digest, refusals
 
 _SPEC = "spec.json"
 _ATTEMPTS = 10  # against another builder that does the opposite
@@ -83,15 +96,27 @@ class Staging:
         sync_folder(self.target.parent)
 
     def finished_shards(self) -> dict[int, Record]:
-        """Records of the shard numbers for which every array is recorded with today's fingerprint."""
+        """Records of the shard numbers of which every array is recorded with today's fingerprint, and lies there.
+
+        Where another builder was killed while it removed this folder, records may be left without their shards.
+        """
         specs = self.spec.array_specs().values()
         records = {shard: read_record(self.records, shard) for shard in range(self.spec.shards)}
 
-        def complete(shard: int, record: Record) -> bool:
-            entries = ((record.files.get(spec.shard_path(shard)), spec.fingerprint) for spec in specs)
-            return all(entry is not None and entry.fingerprint == wanted for entry, wanted in entries)
+        def lies_there(spec: ArraySpec, path: str, record: Record) -> bool:
+            entry = record.files.get(path)
+            if entry is None or entry.fingerprint != spec.fingerprint:
+                return False
+            try:
+                return (self.store / path).stat().st_size == entry.size
+            except FileNotFoundError:
+                return False
 
-        return {shard: record for shard, record in records.items() if complete(shard, record)}
+        return {
+            shard: record
+            for shard, record in records.items()
+            if all(lies_there(spec, spec.shard_path(shard), record) for spec in specs)
+        }
 
 
 def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest | None:
@@ -138,7 +163,7 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
         If there is one that differs in what cannot be changed, and ``overwrite`` is False.
     """
     others = []
-    for folder in sorted(staging.target.parent.glob(f"{staging.target.name}.building-*")):
+    for folder in _staging_folders(staging.target):
         if folder == staging.folder:
             continue
         try:
@@ -180,7 +205,11 @@ def _looks_like_ours(target: Path) -> bool:
 
 
 def adopt_store(staging: Staging, manifest: Manifest) -> None:
-    """Take over from the finished store the shards that the new spec still wants."""
+    """Take over from the finished store the shards that the new spec still wants.
+
+    To be done `alone`: another builder might else replace the store meanwhile, and shards of that one be taken for this
+    one's.
+    """
     bad = [BadFrame(entry["frame"], entry["reason"]) for entry in manifest.attributes["excluded"]]
 
     def entries(shard: int) -> Record:
@@ -215,11 +244,18 @@ def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> No
             adopted[shard] = Record(files, ours.bad or theirs.bad)
     side_by_side(sync_folder, folders)
     for shard, record in adopted.items():
-        write_record(staging.records, staging.scratch, shard, record)
+        # Read again, since another builder may have made the shard meanwhile.
+        files = {**record.files, **read_record(staging.records, shard).files}
+        write_record(staging.records, staging.scratch, shard, Record(files, record.bad))
 
 
 def _link(existing: Path, new: Path, scratch: Path) -> bool:
-    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone."""
+    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone.
+
+    A folder or a pipe in its place is not taken over either.
+    """
+    if not existing.is_file():
+        return False
     try:
         os.link(existing, new)
     except FileExistsError:
@@ -235,58 +271,115 @@ def _link(existing: Path, new: Path, scratch: Path) -> bool:
     return True
 
 
+def lock_path(target: Path) -> Path:
+    """The file that is locked by whoever works on ``target`` alone; it is there no longer than that."""
+    return target.with_name(f"{target.name}.building-lock")
+
+
 @contextmanager
-def publishing(staging: Staging) -> Iterator[bool]:
-    """Hold the lock under which one of several builders publishes; yields False if another has done it meanwhile.
+def alone(target: Path) -> Iterator[None]:
+    """Be the only one of all builders of ``target`` that gives names to stores and staging folders, or removes them.
 
     The lock goes with its process, however that ends.
     """
+    path = lock_path(target)
+    make_folders(path.parent)
+    while True:
+        with path.open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                # Some cluster file systems have no locks. One builder at a time still publishes safely there.
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+            if not _is_still(path, lock):
+                continue  # who held it has removed it, and the next one has a new file
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, file: BinaryIO) -> bool:
     try:
-        lock = (staging.folder / "publish.lock").open("wb")
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
-        yield False
-        return
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            # Some cluster file systems have no locks. One builder at a time still publishes safely there.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-        yield staging.store.exists()
+        return False
 
 
-def published_by_another(staging: Staging, error: FileNotFoundError) -> Manifest | None:
-    """The manifest of the store that was to be built, if another builder has published it meanwhile, else None.
+def is_of(store: Manifest | None, spec: StoreSpec) -> bool:
+    """Whether a finished store has this spec, and its shards too: an older version may have made them otherwise."""
+    if store is None or digest(store.attributes.get("spec")) != spec.fingerprint:
+        return False
+    wanted = {array.shard_path(shard): array for array in spec.array_specs().values() for shard in range(spec.shards)}
+    entries = ((store.files.get(path), array.fingerprint) for path, array in wanted.items())
+    return all(entry is not None and entry.fingerprint == fingerprint for entry, fingerprint in entries)
 
-    That builder removes the staging folder, to which this one was still writing: ``error`` is then about a file in it,
-    and not about one of the input.
+
+def published_by_another(staging: Staging) -> Manifest:
+    """The manifest of the store that was to be built, when another builder has published it and removed the folder.
+
+    Raises
+    ------
+    BuildError
+        If that one has built another store.
     """
-    if not Path(str(error.filename)).is_relative_to(staging.folder):
-        return None
-    try:
+    with suppress(StoreError):
         manifest = read_manifest(staging.target)
-    except StoreError:
-        return None
-    return manifest if digest(manifest.attributes.get("spec")) == staging.spec.fingerprint else None
+        if is_of(manifest, staging.spec):
+            return manifest
+    raise BuildError(
+        f"{staging.folder}: removed by a build of {staging.target.name} with other parameters, which has ended first; "
+        "run the same command to build this one"
+    )
 
 
 def swap_in(staging: Staging) -> None:
     """Rename the complete store to its target; an older store is moved aside first, and removed last."""
-    previous = staging.folder / "previous"
+    # A name of its own: another one may be left of a builder that was killed before it had removed it.
+    previous = temporary_name(staging.folder)
     if staging.target.exists() and any(staging.target.iterdir()):
         staging.target.rename(previous)
-    staging.store.rename(staging.target)
+    try:
+        staging.store.rename(staging.target)
+    except OSError:
+        with suppress(OSError):  # there may be none; and if it stays aside, the next build still ends well
+            previous.rename(staging.target)
+        raise
     sync_folder(staging.target.parent)
 
 
-def remove(staging: Staging) -> None:
-    """Remove a staging folder whose store is published, or is not wanted any more.
+def leftovers(staging: Staging) -> list[Path]:
+    """What is to be removed once the store of ``staging`` is published, of that which lies there.
+
+    That is its own folder, and those without a ``spec.json``, which builders that were killed have half removed.
+    """
+    folders = [folder for folder in _staging_folders(staging.target) if not (folder / _SPEC).exists()]
+    return [staging.folder, *folders] if staging.folder.exists() else folders
+
+
+def clear(staging: Staging) -> None:
+    """Remove the `leftovers` of a store that is finished, where there are any."""
+    if leftovers(staging) or lock_path(staging.target).exists():
+        with alone(staging.target):
+            for folder in leftovers(staging):
+                remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a staging folder whose store is published, or is not wanted any more; to be done `alone`.
 
     Another builder may put a file into a folder that is just being emptied, which then stays. Where there is a new
     ``spec.json``, somebody has begun to build anew.
     """
     for _ in range(_ATTEMPTS):
-        shutil.rmtree(staging.folder, ignore_errors=True)
-        if not staging.folder.exists() or (staging.folder / _SPEC).exists():
+        # First of all, so that what is left of the folder, should we be killed, is known as a leftover.
+        (folder / _SPEC).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists() or (folder / _SPEC).exists():
             break
+
+
+def _staging_folders(target: Path) -> list[Path]:
+    return sorted(path for path in target.parent.glob(f"{escape(target.name)}.building-*") if path.is_dir())

@@ -244,7 +244,7 @@ class Store:
         if path not in opened:
             file, wanted = self.path / path, self.manifest.files.get(path)
             if wanted is None:
-                raise StoreError(f"{self.path}: {path} is not in the manifest; build the store again")
+                raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
             try:
                 opened[path] = Shard(file, self.spec.frames_per_shard, array.codec)
             except (OSError, ChecksumError) as error:

@@ -94,10 +94,7 @@ def verify_store(
     with ThreadPoolExecutor(available_cpus()) as pool:
         found = [finding for finding in pool.map(check, files) if finding]
     found += _stale(store)
-    found += [
-        Finding("unknown file", path, f"{path}: not in the manifest")
-        for path in sorted(_files_on_disk(store) - {*files})
-    ]
+    found += [Finding("unknown file", path, f"{path}: not in the manifest") for path in sorted(_unknown_files(store))]
     damaged = {finding.path for finding in found}
     rows = _sample_rows(len(store), sample)
     recomputed = 0
@@ -160,9 +157,15 @@ def _stale(store: Store) -> Iterator[Finding]:
                 yield Finding("stale", path, message)
 
 
-def _files_on_disk(store: Store) -> set[str]:
-    found = {file.relative_to(store.path).as_posix() for file in store.path.rglob("*") if not file.is_dir()}
-    return found - {MANIFEST_PATH}
+def _unknown_files(store: Store) -> Iterator[str]:
+    """What is in the store's folder and not in its manifest: no folders, but links to folders that no file is in."""
+    known = {*store.manifest.files, MANIFEST_PATH}
+    for file in store.path.rglob("*"):
+        path = file.relative_to(store.path).as_posix()
+        if path in known or (file.is_dir() and not file.is_symlink()):
+            continue
+        if not file.is_dir() or not any(each.startswith(f"{path}/") for each in known):
+            yield path
 
 
 def _sample_rows(frames: int, sample: int | None) -> Sequence[int]:

@@ -11,7 +11,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +26,13 @@ from gfield.field import FieldParams
 from gfield.files import make_folder
 from gfield.frame import InputError
 from gfield.manifest import StoreError, read_manifest
+from gfield.plan import plan_build
+from gfield.repair import repair_store
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.staging import BuildError, Staging, publishing, remove
+from gfield.staging import BuildError, Staging, remove
 from gfield.store import open_store
+from gfield.verify import verify_store
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -154,6 +156,57 @@ def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
     assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(old.read("640x480/gradient", [0]))
 
 
+def swap_shards(rgb: Path) -> None:
+    for name, other in (("0", "x"), ("1", "0"), ("x", "1")):
+        (rgb / name).rename(rgb / other)
+
+
+def flip_bit(array: Path) -> None:
+    (shard,) = (path for path in (array / "1").rglob("0") if path.is_file())
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [swap_shards, flip_bit])
+def test_new_fields_are_not_made_of_pictures_that_are_damaged(source, tmp_path, damage):
+    """Raw shards, which are all of one size, by which they are told."""
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2, codec="raw"))
+    damage(tmp_path / "s/640x480/rgb/c")
+    spec = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", spec)
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
+def test_a_shard_that_was_taken_over_damaged_and_repaired_since_is_not_published(source, tmp_path):
+    old = make_spec(source, frames_per_shard=2, codec="raw")
+    new = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
+    build_store(source, tmp_path / "s", old)
+    flip_bit(tmp_path / "s/640x480/depth/c")
+    build_store(source, tmp_path / "s", new, part=(1, 6))
+    store = open_store(tmp_path / "s")
+    assert len(repair_store(store, verify_store(store).findings, source).restored) == 1
+    build_store(source, tmp_path / "s", new)
+    assert verify_store(open_store(tmp_path / "s")).findings == ()
+
+
+def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
+    """Neither a folder or a pipe in place of a shard, nor what is below a file in place of its folder."""
+    target = tmp_path / "s"
+    shutil.copytree(built, target)
+    for shard in range(3):
+        shutil.rmtree(target / f"640x480/depth/c/{shard}")
+    (target / "640x480/depth/c/0/0/0").mkdir(parents=True)
+    (target / "640x480/depth/c/1/0").mkdir(parents=True)
+    os.mkfifo(target / "640x480/depth/c/1/0/0")
+    (target / "640x480/depth/c/2").touch()
+    spec = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    build_store(source, target, spec)
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
+
+
 def test_splits_that_come_later_change_no_shard(nyu_mat, frames, tmp_path):
     shutil.copy(nyu_mat, tmp_path / "nyu.mat")
     without = open_nyuv2(tmp_path / "nyu.mat")
@@ -270,6 +323,76 @@ def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_pat
     assert tree(target) == tree(built)
 
 
+def test_the_folders_above_a_new_store_are_on_the_disk_too(source, tmp_path, monkeypatch):
+    """Or a power cut would take with them a store that was reported as built."""
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noting_fsync(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    build_store(source, tmp_path / "new" / "folder" / "s", make_spec(source, frames_per_shard=2))
+    assert {folder.stat().st_ino for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "folder")} <= synced
+
+
+@pytest.fixture
+def killed_while_it_removes(monkeypatch):
+    """Runs a build that ends, once the store has its name, where it would remove what that has replaced."""
+
+    def killing(_staging):
+        raise KeyboardInterrupt
+
+    def run(*arguments, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "remove", killing)
+            with pytest.raises(KeyboardInterrupt):
+                build_store(*arguments, **options)
+
+    return run
+
+
+def test_what_a_killed_build_has_moved_aside_does_not_stop_the_next(source, built, tmp_path, killed_while_it_removes):
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
+    build_store(source, target, make_spec(source, frames_per_shard=5))
+    killed_while_it_removes(source, target, spec, overwrite=True)
+    assert list(tmp_path.glob("s.building-*/*.tmp"))
+    assert build_store(source, target, spec, overwrite=True).state == "built"
+    assert tree(target) == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_unfinished_builds_that_a_store_replaces_go_with_its_own(source, built, tmp_path, killed_while_it_removes):
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
+    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    build_store(source, target, other, part=(1, 2))
+    killed_while_it_removes(source, target, spec)
+    build_store(source, target, spec)
+    assert tree(target) == tree(built)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_an_older_store_comes_back_where_the_new_one_cannot_take_its_place(source, built, tmp_path, monkeypatch):
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=5)
+    shutil.copytree(built, target)
+    rename = Path.rename
+
+    def failing(path, place):
+        if path == Staging(target, spec).store:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return rename(path, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            build_store(source, target, spec, overwrite=True)
+    assert tree(target) == tree(built)
+    build_store(source, target, spec, overwrite=True)
+    assert open_store(target).spec == spec
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
 def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp_path):
     old = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
     build_store(source, tmp_path / "s", old, part=(1, 2))
@@ -283,6 +406,17 @@ def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp
     assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
     with pytest.raises(BuildError, match="codec"):
         build_store(source, tmp_path / "s", replace(new, codec="raw"))
+
+
+def test_a_finished_store_is_planned_as_built_whatever_else_is_unfinished(source, tmp_path):
+    finished, target = make_spec(source, frames_per_shard=2), tmp_path / "s"
+    build_store(source, target, finished)
+    build_store(source, target, replace(finished, codec="raw"), overwrite=True, part=(1, 6))
+    assert build_store(source, target, finished).state == "unchanged"
+    assert plan_build(source, target, finished).to_write == ()
+    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    with pytest.raises(BuildError, match=r"codec is raw .* an unfinished build, which --overwrite removes"):
+        plan_build(source, target, other)
 
 
 def test_a_damaged_shard_of_an_unfinished_build_is_made_again(source, built, tmp_path):
@@ -487,7 +621,7 @@ def test_a_folder_that_another_builder_removes_is_not_made_again_by_halves(sourc
     shard = staging.store / "640x480/rgb/c/0/0/0"
     make_folder(shard, staging.store)
     assert shard.is_dir()
-    remove(staging)
+    remove(staging.folder)
     with pytest.raises(FileNotFoundError):
         make_folder(shard, staging.store)
     assert not any(tmp_path.iterdir())
@@ -512,7 +646,7 @@ def test_a_folder_that_another_builder_removes_is_not_made_again_by_halves(sourc
     assert not removals
     assert {path.name for path in staging.folder.iterdir()} == {"store", "records", "scratch", "spec.json"}
     monkeypatch.setattr(shutil, "rmtree", meanwhile_another_writes)
-    remove(staging)
+    remove(staging.folder)
     assert not any(tmp_path.iterdir())
 
 
@@ -532,30 +666,6 @@ def test_an_input_that_vanishes_is_not_taken_for_another_builders_work(nyu_mat, 
     monkeypatch.setattr(build, "_task", losing)
     with pytest.raises((FileNotFoundError, BuildError, InputError), match=mat.name):
         build_store(source, target, spec, overwrite=True)
-
-
-def test_who_waits_to_publish_finds_nothing_left_to_publish(source, tmp_path, monkeypatch):
-    """Not even where its own last task has just put a shard back under the folder's name."""
-    spec = make_spec(source, frames_per_shard=2)
-    staging = Staging(tmp_path / "s", spec)
-    may_publish: list[bool] = []
-
-    def wait_to_publish():
-        with publishing(staging) as ours:
-            may_publish.append(ours)
-
-    waiting = threading.Thread(target=wait_to_publish)
-
-    def removing(leftover):
-        staging.store.mkdir()
-        waiting.start()
-        waiting.join(0.3)  # as long as it takes to do the wrong thing; what is right waits for the lock
-        remove(leftover)
-
-    monkeypatch.setattr(build, "remove", removing)
-    build_store(source, tmp_path / "s", spec)
-    waiting.join()
-    assert may_publish == [False]
 
 
 @pytest.mark.parametrize(

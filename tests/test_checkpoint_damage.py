@@ -20,6 +20,7 @@ from train.checkpoint import load_checkpoint, load_module_state, save_checkpoint
 from train.errors import TrainError
 
 from .test_checkpoint import META, load, names, state_of
+from .test_checkpoint_kills import in_a_process
 
 
 @pytest.fixture
@@ -97,6 +98,26 @@ def test_damage_is_said_aloud_and_the_checkpoint_before_is_taken(run, damage):
     assert "\n" not in "".join(said)
     assert re.search(message, said[0])
     assert said[1] == f"{newest.with_name('step-000000005')}: taken instead, with 5 steps done"
+
+
+FORBIDDEN = """
+import os, sys
+from pathlib import Path
+from tests.trust.children import drop_powers
+from train.checkpoint import load_checkpoint
+
+drop_powers()
+newest = Path(sys.argv[1])
+os.chmod(newest, 0)
+print(load_checkpoint(newest.parents[1], say=print).step)
+"""
+
+
+def test_a_checkpoint_that_may_not_be_read_is_damaged(run):
+    newest = run / "checkpoints" / "step-000000010"
+    said = in_a_process(FORBIDDEN, newest).splitlines()
+    assert said[0] == f"{newest}: damaged: meta.json: Permission denied"
+    assert said[2] == "5"
 
 
 def test_training_goes_on_after_damage_and_the_damaged_one_goes(run):

@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from gfield.build import build_store, make_spec
-from gfield.dispatch import local_cluster, run_on_cluster
+from gfield.dispatch import ClusterError, local_cluster, run_on_cluster
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.staging import Staging
 
@@ -29,7 +30,7 @@ class Cluster:
         self._file = folder / "scheduler.json"
         self._log = stack.enter_context((folder / "log").open("wb"))
         # No dashboard: it would need bokeh.
-        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         deadline = time.monotonic() + 30
         while not self._file.exists() or not self._file.read_text():
             assert time.monotonic() < deadline, "the scheduler does not start"
@@ -93,6 +94,49 @@ def test_a_worker_that_is_killed_costs_no_byte(cluster, source, built, tmp_path)
     assert victim.wait(timeout=30) == -signal.SIGKILL
     assert tree(tmp_path / "s") == tree(built)
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_scheduler_that_is_killed_ends_the_build_with_one_line(cluster, nyu_mat, source, built, tmp_path):
+    cluster.add_worker()
+    staging = Staging(tmp_path / "s", make_spec(source, frames_per_shard=1))
+    command = [sys.executable, "-m", "cli", "build", "nyu", nyu_mat, staging.target, "--frames-per-shard", "1"]
+    with subprocess.Popen(
+        [*command, "--scheduler", cluster.address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not list(staging.records.glob("0*.json")):
+            time.sleep(0.001)
+        cluster.scheduler.kill()
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert said.count("\n") == 1, said
+    assert "the Dask scheduler has ended" in said
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert tree(tmp_path / "s") == tree(built)
+
+
+def test_a_local_process_that_dies_while_it_starts_is_told_of_in_one_line(tmp_path):
+    def kill_the_first():
+        while not (spawned := children("spawn_main")):
+            time.sleep(0.001)
+        os.kill(spawned[0], signal.SIGKILL)
+
+    def children(of):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (process / "cmdline").read_text()
+            except OSError:
+                continue
+            if parent == os.getpid() and of in command:
+                found.append(int(process.name))
+        return found
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with pytest.raises(ClusterError, match="a local process died while it started"), local_cluster(1):
+        pass
+    killer.join()
 
 
 def test_a_scheduler_that_does_not_answer_is_named(nyu_mat, tmp_path):

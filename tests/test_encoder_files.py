@@ -12,6 +12,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch.serialization import get_crc32_options, set_crc32_options
 
 from train.encoder_files import find_encoder, names_file, read_encoder, report
 from train.encoders import ENCODERS, make_encoder
@@ -318,3 +319,40 @@ def test_a_digest_is_of_names_types_shapes_and_values_alone():
         {"a": state["a"]},
     ]
     assert len({state_digest(other) for other in [state, *others]}) == 6
+
+
+def flip_bit(path, piece: bytes) -> None:
+    """Flip the lowest bit of a piece of a file that is there once."""
+    data = bytearray(path.read_bytes())
+    assert data.count(piece) == 1
+    data[data.index(piece)] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_bit_in_a_file_of_torch_is_found(tmp_path):
+    """torch.load does not look at the checksums of its zip file."""
+    path = tmp_path / "weights.pth"
+    torch.save({"conv1.weight": torch.full((8, 8), 1.25)}, path)
+    flip_bit(path, torch.full((8, 8), 1.25).numpy().tobytes())
+    assert not torch.equal(torch.load(path)["conv1.weight"], torch.full((8, 8), 1.25))
+    with pytest.raises(TrainError, match=r"weights.pth: weights/data/0 in it does not match its CRC-32"):
+        read_tensors(path)
+
+
+def test_a_file_that_torch_wrote_without_checksums_is_read(tmp_path):
+    before = get_crc32_options()
+    set_crc32_options(False)
+    try:
+        torch.save({"conv1.weight": torch.ones(3)}, tmp_path / "weights.pth")
+    finally:
+        set_crc32_options(before)
+    assert torch.equal(read_tensors(tmp_path / "weights.pth")["conv1.weight"], torch.ones(3))
+
+
+def test_a_flipped_bit_in_safetensors_is_found_where_they_have_a_digest(tmp_path):
+    state, path = {"conv1.weight": torch.full((8, 8), 1.25)}, tmp_path / "weights.safetensors"
+    save_file(state, path, metadata={"tensors_blake3": state_digest(state)})
+    assert torch.equal(read_tensors(path)["conv1.weight"], state["conv1.weight"])
+    flip_bit(path, state["conv1.weight"].numpy().tobytes())
+    with pytest.raises(TrainError, match=r"weights.safetensors: BLAKE3 of its tensors is .*, wanted"):
+        read_tensors(path)

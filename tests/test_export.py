@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 
 import onnx
@@ -21,7 +22,7 @@ from train.encoders import ENCODERS, Encoder, make_encoder
 from train.errors import TrainError
 from train.export import export_encoder, export_onnx, export_run
 from train.runs import create_run
-from train.weights import imagenet_weights, load_weights
+from train.weights import imagenet_weights, load_weights, state_digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,7 +88,7 @@ def test_safetensors_come_back_as_a_file_of_weights(tmp_path):
     path = tmp_path / "encoder.safetensors"
     assert export_encoder(encoder, path, "safetensors") == 0
     with safetensors.safe_open(path, "pt") as file:
-        assert file.metadata() == {"encoder": "resnet18"}
+        assert file.metadata() == {"encoder": "resnet18", "tensors_blake3": state_digest(encoder.state_dict())}
     back = make_encoder("resnet18", 1)
     load_weights(back, imagenet_weights("resnet18", path), "test")
     assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in back.state_dict().items())
@@ -114,7 +115,9 @@ def test_onnx_gives_metres_for_any_number_of_pictures(tmp_path, network):
     model = onnx.load(path, load_external_data=False)
     onnx.checker.check_model(model)
     assert [(imported.domain, imported.version) for imported in model.opset_import] == [("", 18)]
-    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.onnx.sha256"]
+    digest, _, name = (tmp_path / "net.onnx.sha256").read_text().partition("  ")
+    assert (digest, name) == (hashlib.sha256(path.read_bytes()).hexdigest(), "net.onnx\n")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (1, 3):
         rgb_N3HW = pictures(count, 3, 50, 75)

@@ -68,7 +68,7 @@ def reasons(source: NyuV2, arrays: frozenset[str] = PAIR) -> list[str]:
         ({"chunks": 3}, 3, "byte ranges"),
         ({"chunks": (2, 200, 150), "shuffle": True, "fletcher32": True}, 2, "byte ranges"),
         ({"chunks": None}, 1, "byte ranges"),
-        ({"compression": "lzf"}, 1, r"h5py, one thread at a time \(images: filters lzf; depths: "),
+        ({"compression": "lzf"}, 1, r"h5py, in processes of its own \(images: filters lzf; depths: "),
     ],
 )
 def test_frames_are_upright_in_every_layout(

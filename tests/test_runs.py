@@ -72,6 +72,24 @@ def test_a_folder_that_a_kill_left_before_the_run_began_is_as_good_as_empty(tmp_
     assert sorted(os.listdir(tmp_path)) == ["lock", "meta.json"]
 
 
+def test_what_a_kill_left_of_a_save_goes_when_the_run_goes_on(run):
+    """A run that was killed after its last step saves no more, so that no other save would remove it."""
+    leftover = run / "checkpoints" / "0123.tmp"
+    leftover.mkdir()
+    (leftover / "state.pt").write_bytes(b"half")
+    begin(run, resume=True)
+    assert os.listdir(run / "checkpoints") == ["step-000000003"]
+
+
+def test_what_a_kill_left_of_a_result_goes_with_the_next_one(run):
+    left = run / "evaluations" / f"{'0123' * 8}.tmp"
+    left.write_text("half")
+    others = run / "evaluations" / "notes.tmp"
+    others.write_text("of the user")
+    write_result(run, "nyu-full", {"d1": 0.25})
+    assert sorted(os.listdir(run / "evaluations")) == ["notes.tmp", "nyu-eigen.json", "nyu-full.json"]
+
+
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}], ids=str)
 def test_what_holds_something_else_is_refused_and_left_alone(tmp_path, flags):
     for name in "abcde":
@@ -104,6 +122,23 @@ def test_another_meta_json_is_no_run(tmp_path, text, message, flags):
     with pytest.raises(TrainError, match=message):
         begin(tmp_path, **flags)
     assert sorted(os.listdir(tmp_path)) == ["checkpoints", "meta.json"]
+
+
+def test_the_folders_of_a_new_run_are_on_the_disk_from_its_beginning(tmp_path, monkeypatch):
+    """Or a power cut would take with them all checkpoints; the first result's folder must not be lost either."""
+    synced: set[int] = set()
+    fsync, run = os.fsync, tmp_path / "new" / "folder" / "run"
+
+    def noting_fsync(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    with create_run(run, META):
+        assert {folder.stat().st_ino for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "folder")} <= synced
+    synced.clear()
+    write_result(run, "nyu-eigen", {"rmse": 0.5})
+    assert run.stat().st_ino in synced
 
 
 def test_a_run_that_is_there_wants_a_flag(run):

@@ -10,6 +10,8 @@ import pytest
 
 from .trust.campaigns import MODULES
 
+NOT_HERE = 77  # as in tests/trust/__main__.py, whose imports are the campaigns' own
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -17,4 +19,6 @@ ROOT = Path(__file__).parents[1]
 def test_what_must_hold_does(name, tmp_path):
     command = [sys.executable, "-m", "tests.trust", name, "--tier", "quick", "--scratch", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode == NOT_HERE:
+        pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr

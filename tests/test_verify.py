@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -113,7 +114,82 @@ def test_an_unknown_file_is_named_and_left_alone(copy, source):
     assert (copy / "notes.txt").read_text() == "mine"
 
 
-def test_a_shard_of_old_parameters_is_named(copy, source, tmp_path):
+NO_FILES = {
+    "an empty folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+    "a link to nowhere": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to another shard": lambda path: path.symlink_to(path.parents[4] / "c/0/0/0/0"),
+}
+
+
+@pytest.mark.parametrize("name", [RGB_1, "split/zarr.json"])
+@pytest.mark.parametrize("what", NO_FILES)
+def test_what_stands_in_place_of_a_file_is_named_and_makes_way(copy, built, source, name, what):
+    (copy / name).unlink()
+    NO_FILES[what](copy / name)
+    report = verify_store(open_store(copy), sample=0)
+    assert [finding.path for finding in report.findings] == [name]
+    if name == RGB_1 and what != "a link to another shard":
+        with pytest.raises(StoreError, match=name):
+            open_store(copy).read("640x480/rgb", [3])
+    assert repair_store(open_store(copy), report.findings, source).restored == (name,)
+    assert not (copy / name).is_symlink()
+    assert (copy / name).read_bytes() == (built / name).read_bytes()
+    assert verify_store(open_store(copy)).findings == ()
+
+
+def a_full_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "mine").touch()
+
+
+def a_file_for_a_folder(path):
+    shutil.rmtree(path.parent)
+    path.parent.touch()
+
+
+def a_link_to_another_shards_folder(path):
+    shutil.rmtree(path.parents[2])
+    path.parents[2].symlink_to(path.parents[3] / "0")
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        (a_full_folder, "a folder with something in it, wanted a file; removed, it can be repaired"),
+        (a_file_for_a_folder, "a file, wanted a folder"),
+        (a_link_to_another_shards_folder, "a link, wanted a folder"),
+    ],
+)
+def test_repair_changes_nothing_where_something_that_is_not_the_stores_is_in_the_way(copy, built, source, do, said):
+    (copy / FIELD_0).unlink()
+    do(copy / RGB_1)
+    report = verify_store(open_store(copy))
+    assert {FIELD_0, RGB_1} < {finding.path for finding in report.findings} | {"one more"}
+    with pytest.raises(StoreError, match=said):
+        repair_store(open_store(copy), report.findings, source)
+    assert not (copy / FIELD_0).exists()
+    assert (copy / RGB_0).read_bytes() == (built / RGB_0).read_bytes()
+
+
+def test_a_link_to_a_folder_is_named_unless_files_of_the_store_are_there(copy, tmp_path):
+    (copy / "320x240").rename(tmp_path / "elsewhere")
+    (copy / "320x240").symlink_to(tmp_path / "elsewhere")
+    (copy / "mine").symlink_to(tmp_path)
+    findings = verify_store(open_store(copy)).findings
+    assert [(finding.kind, finding.path) for finding in findings] == [("unknown file", "mine")]
+
+
+def test_a_pipe_for_the_manifest_is_an_error_and_is_not_waited_for(copy):
+    (copy / MANIFEST_PATH).unlink()
+    os.mkfifo(copy / MANIFEST_PATH)
+    with pytest.raises(StoreError, match="wanted a store that `gfield build` has finished"):
+        open_store(copy)
+
+
+def test_a_shard_of_old_parameters_is_named(copy, built, source, tmp_path):
     """Shard and manifest agree, but the shard was made with other thresholds: its fingerprint tells."""
     other = tmp_path / "other.zarr"
     build_store(source, other, make_spec(source, frames_per_shard=3, field=FieldParams(low=20, high=90)))
@@ -123,6 +199,11 @@ def test_a_shard_of_old_parameters_is_named(copy, source, tmp_path):
     (copy / MANIFEST_PATH).write_bytes(forged.to_bytes())
     report = verify_store(open_store(copy))
     assert [(finding.kind, finding.path) for finding in report.findings] == [("stale", FIELD_0)]
+    with pytest.raises(StoreError, match=f"{FIELD_0}: made with .*, by the manifest itself; `gfield build` makes it"):
+        repair_store(open_store(copy), report.findings, source)
+    assert build_store(source, copy, make_spec(source, frames_per_shard=3)).state == "built"
+    assert open_store(copy).manifest == open_store(built).manifest
+    assert verify_store(open_store(copy)).findings == ()
 
 
 @pytest.mark.parametrize(

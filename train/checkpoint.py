@@ -290,9 +290,9 @@ def _read_meta(path: Path) -> _Meta:
 
 def _read_file(path: Path, name: str, size: int | None = None) -> bytes:
     """All bytes of a file of a checkpoint, once its size is found right; no link is followed out of the run."""
-    if path.is_symlink() or (path / name).is_symlink():
-        raise DamagedError(f"{name}: a link leads there, wanted a file")
     try:
+        if path.is_symlink() or (path / name).is_symlink():
+            raise DamagedError(f"{name}: a link leads there, wanted a file")
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             with open(name, "rb", opener=partial(_open_inside, folder)) as file:

@@ -9,6 +9,7 @@ Legend: N pictures, H W pixels.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,11 +25,11 @@ from torch.nn import functional
 from train.depth import DepthNet
 from train.encoders import CLASSIFIERS, Encoder, make_encoder
 from train.errors import TrainError
-from train.files import remove, sync_folder, temporary_name
+from train.files import remove, sync_folder, temporary_name, write_atomically
 from train.frames import size_of_level
 from train.restore import depth_net_of_run, encoder_of_run
 from train.runs import read_run
-from train.weights import State, load_weights, read_state
+from train.weights import DIGEST_KEY, State, load_weights, read_state, state_digest
 
 Network = TypeVar("Network", bound=nn.Module)
 EncoderFormat = Literal["torchvision", "timm", "safetensors"]
@@ -87,6 +88,7 @@ def export_run(
         tail = {"timm": "-timm", "onnx": f"-{width}x{height}"}.get(to, "")
         out = run / "export" / f"{name}{tail}{_SUFFIXES[to]}"
         out.parent.mkdir(exist_ok=True)
+        sync_folder(run)
     if to == "onnx":
         return Exported(out, export_onnx(module, out, (width, height)))
     assert isinstance(module, Encoder)
@@ -107,7 +109,7 @@ def export_encoder(encoder: Encoder, out: Path, to: str) -> float:
         ``torch.load(weights_only=True)`` reads. ``"timm"``: a ``.safetensors`` that
         ``timm.create_model(name, num_classes=0)`` loads strictly, also by its ``checkpoint_path``.
         ``"safetensors"``: the same names, with the encoder's in the file's metadata; `train.weights.imagenet_weights`
-        takes it as a file.
+        takes it as a file. In the metadata of both is a digest of the tensors, which `train.weights.read_state` checks.
 
     Returns
     -------
@@ -129,7 +131,8 @@ def export_encoder(encoder: Encoder, out: Path, to: str) -> float:
         if to == "torchvision":
             torch.save(state, temporary)
         else:
-            _import("safetensors.torch").save_file(state, str(temporary), metadata={"encoder": ours.name})
+            metadata = {"encoder": ours.name, DIGEST_KEY: state_digest(state)}
+            _import("safetensors.torch").save_file(state, str(temporary), metadata=metadata)
         seen = read_state(temporary)
         wanted = ours(rgb_N3HW)[-1]
         if to == "torchvision":
@@ -149,6 +152,9 @@ def export_onnx(module: DepthNet | Encoder, out: Path, size_WH: tuple[int, int])
 
     The input ``rgb`` is (batch, 3, H, W) float32 in [0, 1], of any batch and the size given. A depth network's output
     ``depth_m`` is (batch, 1, h, w) in metres, half the size; an encoder's are its maps, ``stride2`` to ``stride32``.
+
+    ONNX has no checksum that its readers look at: one stands beside the file in ``<name>.onnx.sha256``, for
+    ``sha256sum --check``.
 
     Parameters
     ----------
@@ -175,7 +181,7 @@ def export_onnx(module: DepthNet | Encoder, out: Path, size_WH: tuple[int, int])
     width, height = size_WH
     network = _Outputs(_plain_copy(module))
     rgb_N3HW = _pictures(2, 3, height, width)
-    with _published(out, ".onnx") as temporary, torch.no_grad():
+    with _published(out, ".onnx", checksum=True) as temporary, torch.no_grad():
         with warnings.catch_warnings():
             # Of torch's own doings with the graph; what matters is compared below.
             warnings.simplefilter("ignore")
@@ -252,18 +258,27 @@ def _import(package: str) -> Any:
 
 
 @contextmanager
-def _published(out: Path, suffix: str) -> Iterator[Path]:
-    """A file of the same name in a temporary folder beside ``out``, which replaces ``out`` if all goes well."""
+def _published(out: Path, suffix: str, *, checksum: bool = False) -> Iterator[Path]:
+    """A file of the same name in a temporary folder beside ``out``, which replaces ``out`` if all goes well.
+
+    With ``checksum``, a second file tells its SHA-256. An older one goes first, so that it never belies a new file.
+    """
     if out.suffix != suffix:
         raise TrainError(f"{out}: suffix {out.suffix!r}, wanted {suffix}")
     folder = temporary_name(out.parent)
+    beside = out.with_name(f"{out.name}.sha256")
     try:
         folder.mkdir()
         try:
             yield folder / out.name
             with (folder / out.name).open("rb+") as file:
                 os.fsync(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest() if checksum else ""
+            if checksum:
+                beside.unlink(missing_ok=True)
             (folder / out.name).replace(out)
+            if checksum:
+                write_atomically(beside, f"{digest}  {out.name}\n".encode(), folder)
             sync_folder(out.parent)
         finally:
             remove(folder)

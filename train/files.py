@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from gfield.files import TEMPORARY, sync_folder, temporary_name, write_atomically
+from gfield.files import TEMPORARY, make_folders, read_file, sync_folder, temporary_name, write_atomically
 
-__all__ = ["TEMPORARY", "remove", "sync_folder", "temporary_name", "write_atomically"]
+__all__ = [
+    "TEMPORARY",
+    "make_folders",
+    "read_file",
+    "remove",
+    "sync_folder",
+    "temporary_name",
+    "write_atomically",
+    "write_in_turn",
+]
+
+_OF_A_FILE = re.compile(r"[0-9a-f]{32}" + re.escape(TEMPORARY))
+
+
+def write_in_turn(path: Path, data: bytes) -> None:
+    """As `write_atomically`, in a folder that any number of processes write to; what killed ones left there goes.
+
+    They take turns by a lock on the folder. Where folders have none, as on NFS, what a kill leaves stays.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            for leftover in path.parent.iterdir():
+                if _OF_A_FILE.fullmatch(leftover.name) and leftover.is_file():
+                    leftover.unlink()
+        write_atomically(path, data)
+    finally:
+        os.close(folder)
 
 
 def remove(path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from train.arithmetic import arithmetic
 from train.errors import TrainError
-from train.files import TEMPORARY, remove, write_atomically
+from train.files import TEMPORARY, make_folders, remove, sync_folder, write_atomically, write_in_turn
 
 _KIND = "gfield run 1"
 _META, _LOCK = "meta.json", "lock"
@@ -93,7 +93,7 @@ def create_run(
     plain = _plain(folder, meta, resume, overwrite)
     with _disk_errors(folder):
         _holds_run(folder, resume, overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         lock = _lock(folder)
     try:
         with _disk_errors(folder):
@@ -140,7 +140,8 @@ def write_result(run: Path, name: str, result: Mapping[str, Any]) -> Path:
         raise TrainError(f"{path}: not written, a value is not a finite number: {dict(result)}") from error
     with _disk_errors(path):
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, f"{text}\n".encode())
+        sync_folder(run)
+        write_in_turn(path, f"{text}\n".encode())
     return path
 
 
@@ -159,7 +160,8 @@ def _begin(
     folder: Path, meta: dict[str, Any], resume: bool, overwrite: bool, may_differ: Collection[str]
 ) -> dict[str, Any]:
     """What is left to do under the lock; the folder may have changed before that."""
-    for leftover in folder.glob(f"*{TEMPORARY}"):
+    # Also of a save: the next one would remove it, but a run that was killed after its last step saves no more.
+    for leftover in [*folder.glob(f"*{TEMPORARY}"), *folder.glob(f"checkpoints/*{TEMPORARY}")]:
         remove(leftover)
     if _holds_run(folder, resume, overwrite):
         if resume:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 # torchvision's DenseNet files are older than the rule that module names have no dots: norm.1 is norm1 today.
 _DOTTED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _BATCH_COUNT = ".num_batches_tracked"
+# In the metadata of our .safetensors: the `state_digest` of what they hold. The format has no checksum of its own.
+DIGEST_KEY = "tensors_blake3"
 _WANTED = "wanted a state dict: names with tensors"
 _LEVELS = 4  # dicts in dicts that are looked into; an optimizer's state is the deepest that is usual
 
@@ -62,10 +65,13 @@ def imagenet_weights(name: str, file: Path | None = None) -> State:
 def read_state(path: Path) -> State:
     """Read a state dict from a ``.safetensors`` file or one of torch.save, without executing anything of it.
 
+    Where the file has checksums, what is read is what was written: torch.save's zip has them, which torch.load does
+    not look at, and so have the ``.safetensors`` that `train.export` writes.
+
     Raises
     ------
     TrainError
-        If the file cannot be read, or holds something else than names with tensors.
+        If the file cannot be read or is damaged, or holds something else than names with tensors.
     """
     state = _content(path)
     for key, value in state.items():
@@ -82,7 +88,7 @@ def read_tensors(path: Path) -> State:
     Raises
     ------
     TrainError
-        If the file cannot be read, or holds no tensor.
+        If the file cannot be read or is damaged, or holds no tensor.
     """
     found: State = {}
     level: dict[str, object] = {str(key): value for key, value in _content(path).items()}
@@ -202,7 +208,8 @@ def _content(path: Path) -> Mapping[Any, Any]:
     """The outermost dict of a file."""
     try:
         if path.suffix == ".safetensors":
-            return dict(_safetensors_reader()(str(path)))
+            return _safetensors_content(path)
+        _check_zip(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files that are refused all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -217,12 +224,30 @@ def _content(path: Path) -> Mapping[Any, Any]:
     return content
 
 
-def _safetensors_reader() -> Callable[[str], State]:
+def _safetensors_content(path: Path) -> State:
     try:
-        from safetensors.torch import load_file
+        from safetensors import safe_open
     except ImportError:
         raise safetensors_missing() from None
-    return load_file
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        wanted = (file.metadata() or {}).get(DIGEST_KEY)
+    if wanted is not None and (seen := state_digest(state)) != wanted:
+        raise TrainError(f"{path}: BLAKE3 of its tensors is {seen[:16]}…, wanted {wanted[:16]}… as its metadata tell")
+    return state
+
+
+def _check_zip(path: Path) -> None:
+    """Look at the CRC-32 of every part of torch.save's zip file, as torch does not.
+
+    Older files are no zip, and torch can be told to write no checksums, which are then all zero.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip() if any(part.CRC for part in archive.infolist()) else None
+    if damaged is not None:
+        raise TrainError(f"{path}: {damaged} in it does not match its CRC-32, the file is damaged; {_WANTED}")
 
 
 def _first_sentence(error: Exception) -> str:

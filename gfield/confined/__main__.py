@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import mmap
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from gfield.confined import CALLS
-from gfield.confined.result import Result, Room
+from gfield.confined.result import Memory, Result, Room
 from gfield.frame import InputError
 
 MEMORY_BYTES = 1 << 30
@@ -22,16 +23,18 @@ def main() -> None:
     """Serve calls from standard input, with the shared memory whose descriptor is the first argument."""
     if len(sys.argv) < 2:
         sys.exit("this process is started by gfield.confine; all that it needs to start is there")
-    memory = int(sys.argv[1])
+    memory = Memory(int(sys.argv[1]))
     _limit()
     for module in sys.argv[2:]:
         importlib.import_module(f"gfield.confined.{module}")
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        _allow(request["seconds"])
-        answers.write(json.dumps(_answered(request, memory)).encode() + b"\n")
-        answers.flush()
+    # What a library may print goes elsewhere, lest it be taken for an answer.
+    with open(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            _allow(request["seconds"])
+            answers.write(json.dumps(_answered(request, memory)).encode() + b"\n")
+            answers.flush()
 
 
 def _limit() -> None:
@@ -53,14 +56,14 @@ def _allow(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (wanted if most < 0 else min(wanted, most), most))
 
 
-def _answered(request: dict[str, Any], memory: int) -> dict[str, Any]:
+def _answered(request: dict[str, Any], memory: Memory) -> dict[str, Any]:
     what = request["what"]
     try:
         module, function = CALLS[request["call"]]
         parse: Callable[..., Result] = getattr(importlib.import_module(f"gfield.confined.{module}"), function)
-        with Room(memory, request["bytes"]) as room:
-            result = parse(what=what, room=room, **request["arguments"])
-            return {"value": result.value, "arrays": [room.place(array) for array in result.arrays]}
+        room = Room(memory, request["bytes"])
+        result = parse(what=what, room=room, **request["arguments"])
+        return {"value": result.value, "arrays": [room.place(array) for array in result.arrays]}
     except InputError as error:
         return {"refused": str(error)}
     except MemoryError:

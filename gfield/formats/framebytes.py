@@ -23,11 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-import cv2
 import deflate
 import numpy as np
 import numpy.typing as npt
-from numcodecs import Fletcher32
 
 from gfield import confine
 from gfield.frame import InputError
@@ -255,6 +253,8 @@ class FrameBytes:
             if mask >> position & 1:
                 continue
             if number == FLETCHER32:
+                from numcodecs import Fletcher32
+
                 try:
                     data = Fletcher32().decode(data)
                 except (RuntimeError, ValueError) as error:
@@ -269,6 +269,8 @@ class FrameBytes:
         if len(data) != wanted:
             raise BrokenChunk(f"its chunk decodes to {len(data)} bytes, {wanted} wanted")
         if shuffled and self.dtype.itemsize > 1:
+            import cv2
+
             planes = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, 1, -1)
             # cv2.merge interleaves 7 times as fast as numcodecs' Shuffle, 25 times as fast as NumPy
             return cv2.merge(list(planes)).reshape(-1).view(self.dtype)

@@ -91,7 +91,7 @@ class NyuV2:
         slow = [f"{frames.name}: {frames.why}" for frames in self.sets.values() if frames.why]
         if not slow:
             return "byte ranges, outside HDF5's lock"
-        return f"h5py, one thread at a time ({'; '.join(slow)})"
+        return f"h5py, in processes of its own ({'; '.join(slow)})"
 
     @property
     def decoded_chunks(self) -> dict[str, int]:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import click
 
-from tests.trust.campaign import TIERS
-from tests.trust.campaigns import MODULES, campaign
+from tests.trust.campaign import TIERS, NotHere
+from tests.trust.campaigns import MODULES, PRELOADED, campaign
 from tests.trust.run import Tally, run_campaign
+from tests.trust.shim import preload
+
+NOT_HERE = 77  # exit status, the one by which automake's tests say so
 
 
 @click.command()
@@ -34,6 +37,12 @@ def main(
     to: Path | None,
 ) -> None:
     """Run a campaign, or one case of it."""
+    if name in PRELOADED:
+        try:
+            preload()
+        except NotHere as reason:
+            click.echo(f"{name}: {reason}")
+            sys.exit(NOT_HERE)
     # No error of a removal may hide what the campaign has to say; what is left lies in a temporary folder.
     with tempfile.TemporaryDirectory(prefix="trust-", dir=scratch, ignore_cleanup_errors=True) as folder:
         tally = run_campaign(

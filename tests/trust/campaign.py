@@ -16,6 +16,10 @@ class Wrong(Exception):
     """What had to hold does not: the reason, in a line or a few."""
 
 
+class NotHere(Exception):
+    """This machine lacks what a campaign needs: what that is, in a line."""
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A row of docs/reliability.md.
@@ -39,6 +43,8 @@ class Campaign:
         page counts; raises `Wrong` where something does not hold. Any other exception counts as wrong too.
     seconds
         A case that takes longer is wrong, and its processes are killed.
+    remark
+        What is lower than was wanted or done otherwise, and why, for the page.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Campaign:
     prepare: Callable[[Path], Any]
     case: Callable[[Any, int, np.random.Generator, Path], str]
     seconds: float = 120
+    remark: str = ""
 
     def cases(self, tier: str, prepared: Any) -> int:
         """How many cases a tier has."""

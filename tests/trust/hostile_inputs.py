@@ -1,4 +1,4 @@
-"""The campaign of hostile inputs: every one of `tests.trust.hostile` through the command line, in bounded everything."""
+"""Every input of `tests.trust.hostile` through the command line, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tests.trust.hostile.pictures import PICTURES
 from tests.trust.hostile.stores import STORES
 from tests.trust.hostile.studies import STUDIES
 from train.commands import train as train_command
+from train.study import commands as _study  # noqa: F401  # likewise
 
 TABLE: dict[str, Hostile] = {
     f"{kind}: {name}": hostile
@@ -122,7 +123,7 @@ CAMPAIGNS = [
     Campaign(
         "hostile",
         "crafted files of every kind, through the command line",
-        "bounded time and memory, one line that names the file, an exit status that is not 0; nothing outside is opened",
+        "bounded time and memory, a line that names the file, an exit status other than 0; nothing outside is opened",
         quick=len(TABLE),
         soak=len(TABLE),
         prepare=_prepare,

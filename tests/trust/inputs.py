@@ -51,19 +51,22 @@ class Small:
 
 def small_mat(folder: Path, frames: int = FRAMES, seed: int = 0) -> Path:
     """Write a labelled file of blocky rooms, and splits.mat beside it."""
-    rng = np.random.default_rng(seed)
     mat = folder / "nyu_depth_v2_labeled.mat"
-    write_nyu_mat(
-        mat, [_room(rng) for _ in range(frames)], [f"den_{i // 2:04d}" for i in range(frames)], ["den"] * frames
-    )
+    write_nyu_mat(mat, rooms(frames, seed), [f"den_{i // 2:04d}" for i in range(frames)], ["den"] * frames)
     write_splits(folder / "splits.mat", range(1, frames), [frames])
     return mat
 
 
-def small(folder: Path) -> Small:
+def rooms(frames: int, seed: int) -> list[LabelledFrame]:
+    """The frames that `small_mat` writes."""
+    rng = np.random.default_rng(seed)
+    return [_room(rng) for _ in range(frames)]
+
+
+def small(folder: Path, frames: int = FRAMES, frames_per_shard: int = FRAMES_PER_SHARD) -> Small:
     """A small input, and the store of an uninterrupted build of it."""
-    source = open_nyuv2(small_mat(folder))
-    spec = make_spec(source, levels_WH=LEVELS_WH, frames_per_shard=FRAMES_PER_SHARD)
+    source = open_nyuv2(small_mat(folder, frames))
+    spec = make_spec(source, levels_WH=LEVELS_WH, frames_per_shard=frames_per_shard)
     in_child(build_store, source, folder / "whole.zarr", spec)
     return Small(folder, source, spec, read_manifest(folder / "whole.zarr").root)
 

@@ -21,7 +21,7 @@ from gfield import Store
 from train.depth import PredictsDepth
 from train.depth_picture import coloured_depth, depth_ends
 from train.errors import TrainError
-from train.files import write_atomically
+from train.files import write_in_turn
 from train.frames import level_of
 
 TILE_WH = (192, 144)
@@ -93,7 +93,7 @@ def write_examples(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, rgb_hwC, truth_hw, predicted_hw in zip(paths, rgb_NhwC, truth_Nhw, predicted_Nhw, strict=True):
-            write_atomically(path, png_bytes(_strip(rgb_hwC, truth_hw, predicted_hw, ends_m)))
+            write_in_turn(path, png_bytes(_strip(rgb_hwC, truth_hw, predicted_hw, ends_m)))
     except OSError as error:
         raise TrainError(f"{folder}: {error.strerror}, wanted a folder that can be written") from error
     return paths

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import TrainError
-from train.files import TEMPORARY, write_atomically
+from train.files import TEMPORARY, make_folders, write_in_turn
 from train.study.claim import waited_for
 from train.study.pieces import Cell, Plan, Pretraining
 from train.study.results import FORMAT, Header, Result, read_line, write_results
@@ -64,8 +64,8 @@ class StudyFolder:
         }
         try:
             for name in _FOLDERS:
-                (self.path / name).mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "study.json", (json.dumps(content, indent=2) + "\n").encode())
+                make_folders(self.path / name)
+            write_in_turn(self.path / "study.json", (json.dumps(content, indent=2) + "\n").encode())
         except OSError as error:
             raise TrainError(f"{self.path}: {error.strerror or error}") from error
 
@@ -192,7 +192,7 @@ class StudyFolder:
         except ValueError as error:
             raise TrainError(f"{path}: not written, a value is not a finite number") from error
         try:
-            write_atomically(path, f"{text}\n".encode())
+            write_in_turn(path, f"{text}\n".encode())
         except OSError as error:
             raise TrainError(f"{path}: cannot be written: {error.strerror or error}") from error
 

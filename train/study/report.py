@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from train.errors import TrainError
-from train.files import write_atomically
+from train.files import write_in_turn
 from train.study import TABLES
 from train.study.blocks import Block, blocks_of
 from train.study.curves import label_curve
@@ -125,7 +125,7 @@ def _write(folder: Path, files: dict[str, str]) -> list[Path]:
             if path.name not in files:
                 path.unlink(missing_ok=True)
         for name, text in files.items():
-            write_atomically(folder / name, text.encode())
+            write_in_turn(folder / name, text.encode())
     except OSError as error:
         raise TrainError(f"{folder}: {error.strerror}, wanted a folder that can be written") from error
     return [folder / name for name in files]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from train.errors import TrainError
-from train.files import write_atomically
+from train.files import write_in_turn
 from train.study import TABLES
 
 __all__ = ["FORMAT", "TABLES", "Header", "Result", "read_line", "read_results", "write_results"]
@@ -127,7 +127,7 @@ def write_results(path: Path, header: Header, results: Sequence[Result]) -> None
     except ValueError as error:
         raise TrainError(f"{path}: not written, a value is not a finite number") from error
     try:
-        write_atomically(path, text.encode())
+        write_in_turn(path, text.encode())
     except OSError as error:
         raise TrainError(f"{path}: cannot be written: {error.strerror or error}") from error
 

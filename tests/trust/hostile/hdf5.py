@@ -150,9 +150,9 @@ HDF5 = {
     "a variable's name is for terminals": Hostile(_changed(_unprintable_name), ["nyu.mat", "no variable images"]),
     "a string of 32 GiB": Hostile(_changed(_long_string), ["nyu.mat", "letters long; at most"]),
     "a string in another file": Hostile(_changed(_far_string), ["nyu.mat", "data in the file itself wanted"]),
-    "references to nowhere": Hostile(_references_to_nowhere, ["nyu.mat", "scenes"]),
+    "references to nowhere": Hostile(_references_to_nowhere, ["nyu.mat", "HDF5 cannot read it"]),
     "half a file": Hostile(_cut, ["nyu.mat", "truncated"]),
     "a web page": Hostile(_not_at_all, ["nyu.mat", "HTML"]),
-    "a pipe for a file": Hostile(_pipe, ["nyu.mat", "plain file wanted"]),
-    "a device for a file": Hostile(_device, ["nyu.mat", "plain file wanted"]),
+    "a pipe for a file": Hostile(_pipe, ["nyu.mat", "not a regular file"]),
+    "a device for a file": Hostile(_device, ["nyu.mat", "not a regular file"]),
 }

@@ -114,7 +114,9 @@ PICTURES = {
     "half a scan": Hostile(_picture(_cut), ["bad.jpg", "whole JPEG wanted"]),
     "CMYK": Hostile(_picture(_four_colours), ["bad.jpg", "colours are"]),
     "3,000 scans of 64 million pixels": Hostile(_picture(_many_scans), ["bad.jpg"]),
-    "a PNG of 2**31 x 2**31": Hostile(_picture(lambda kit: _png(2**31 - 1, 2**31 - 1, b"")), ["bad.jpg", "at most"]),
+    "a PNG of 2**31 x 2**31": Hostile(
+        _picture(lambda kit: _png(2**31 - 1, 2**31 - 1, b"")), ["bad.jpg", "in all wanted"]
+    ),
     "a PNG bomb": Hostile(_picture(lambda kit: _png(300, 300, _bomb(1 << 30))), ["bad.jpg"]),
     "a PNG's profile is a bomb": Hostile(_picture(_profile_bomb), ["bad.jpg"]),
     "a PNG of 200,000 chunks": Hostile(

@@ -154,15 +154,17 @@ STORES = {
     "a shard is another's file": Hostile(
         _damaged(_instead(_SHARD, lambda path, outside: path.symlink_to("/etc/passwd"))), [_SHARD], 3
     ),
-    "names are a pipe": Hostile(_damaged(_instead(_TEXT, _pipe), command="info"), [*_SAID, "plain file wanted"]),
-    "names' metadata are /dev/zero": Hostile(_damaged(_instead("split/zarr.json", _device), command="info"), _SAID),
-    "the manifest is a pipe": Hostile(_damaged(_instead(MANIFEST_PATH, _pipe)), [*_SAID, "plain file wanted"]),
-    "the manifest is /dev/zero": Hostile(_damaged(_instead(MANIFEST_PATH, _device)), [*_SAID, "plain file wanted"]),
+    "names are a pipe": Hostile(_damaged(_instead(_TEXT, _pipe), command="preview"), [*_SAID, "not a regular file"]),
+    "names' metadata are /dev/zero": Hostile(_damaged(_instead("split/zarr.json", _device), command="preview"), _SAID),
+    "the manifest is a pipe": Hostile(_damaged(_instead(MANIFEST_PATH, _pipe)), [*_SAID, "not a regular file"]),
+    "the manifest is /dev/zero": Hostile(_damaged(_instead(MANIFEST_PATH, _device)), [*_SAID, "not a regular file"]),
     "the manifest has a terabyte": Hostile(_damaged(_endless), [*_SAID, "bytes"]),
     "the manifest is 100,000 deep": Hostile(_damaged(_deep), [*_SAID, "damaged"]),
     "a number of 10,000 digits": Hostile(_damaged(_digits), [*_SAID, "damaged"]),
     "eight million lists": Hostile(_damaged(_lists), [*_SAID, "damaged"]),
-    "repair behind a link": Hostile(_damaged(_folder_elsewhere, "--repair", "MAT"), [*_SAID, "a link to a folder"]),
+    "repair behind a link": Hostile(
+        _damaged(_folder_elsewhere, "--repair", "MAT"), [*_SAID, "a link, wanted a folder"]
+    ),
     "a file outside": Hostile(
         _forged(_listed(lambda outside: "../outside/secret")), [*_SAID, "leads out of the store"]
     ),
@@ -188,8 +190,8 @@ STORES = {
         _forged(_spec(valid_region={"top": 0, "bottom": 9999, "left": 0, "right": 8})), _NONE
     ),
     "a source elsewhere": Hostile(_forged(_source_elsewhere), _NONE),
-    "names of 2**40 bytes": Hostile(_forged(_text(_zstd_bomb), "info"), [*_SAID, "bytes of text; at most"]),
-    "a name of 4 GB": Hostile(_forged(_text(_names(0xFFFFFFF0)), "info"), [*_SAID, "does not decode"]),
-    "a name that all make room for": Hostile(_forged(_text(_long_name), "info"), [*_SAID, "at most"]),
+    "names of 2**40 bytes": Hostile(_forged(_text(_zstd_bomb), "preview"), [*_SAID, "bytes of text; at most"]),
+    "a name of 4 GB": Hostile(_forged(_text(_names(0xFFFFFFF0)), "preview"), [*_SAID, "does not decode"]),
+    "a name that all make room for": Hostile(_forged(_text(_long_name), "preview"), [*_SAID, "at most"]),
     "texts for terminals": Hostile(_forged(_terminal, "info"), ["root hash"], 0),
 }

@@ -1,0 +1,76 @@
+"""Power cuts at any moment of a build, by what POSIX lets a disk forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gfield.manifest import read_manifest
+from gfield.staging import Staging
+from gfield.store import open_store
+from gfield.verify import verify_store
+from tests.trust.campaign import Campaign, Wrong
+from tests.trust.children import in_child
+from tests.trust.disk import Disk, check_film, power_cut, told
+from tests.trust.scenes import Scene, finish, scenes
+from tests.trust.shim import Operation, read_trace, traced
+
+
+class Film(NamedTuple):
+    """A scene, the disk before it, and all that was done there."""
+
+    scene: Scene
+    before: Disk
+    trace: list[Operation]
+
+
+def _prepare(folder: Path) -> list[Film]:
+    return [_filmed(scene, folder / f"film-{place}") for place, scene in enumerate(scenes(folder))]
+
+
+def _filmed(scene: Scene, folder: Path) -> Film:
+    disk, trace = folder / "disk", folder / "trace"
+    folder.mkdir()
+    scene.set(disk)
+    before = Disk(disk)
+    in_child(traced, disk, trace, scene.build, disk)
+    film = Film(scene, before, read_trace(trace))
+    check_film(before, film.trace, disk)
+    return film
+
+
+def _case(films: list[Film], number: int, rng: np.random.Generator, folder: Path) -> str:
+    scene, before, trace = films[number % len(films)]
+    cut = power_cut(before, trace, rng, folder / "disk")
+    try:
+        return f"{scene.name}: {in_child(_checked, scene, folder / 'disk', cut == len(trace))}"
+    except Wrong as wrong:
+        raise Wrong(f"{scene.name}, power cut {told(trace, cut)}: {wrong}") from wrong
+
+
+def _checked(scene: Scene, disk: Path, done: bool) -> str:
+    seen = scene.seen(disk)
+    if done and seen != scene.root:
+        raise Wrong("the build had ended well, and there is no such store")
+    if scene.before and not seen:
+        aside = Staging(disk / scene.inside, scene.spec).folder / "previous"
+        if read_manifest(aside).root != scene.before or verify_store(open_store(aside)).findings:
+            raise Wrong("the store from before is lost")
+    finish(scene, disk)
+    return {scene.root: "the new store", scene.before: "the store from before", "": "no store yet"}[seen]
+
+
+CAMPAIGNS = [
+    Campaign(
+        "power-loss",
+        "power is cut during a build: what was not forced to the disk is lost, torn or zeros",
+        "a store that opens is whole; the next build ends in the same bytes; a build that had ended well is there",
+        quick=50,
+        soak=2000,
+        prepare=_prepare,
+        case=_case,
+        seconds=60,
+    )
+]
