@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gfield.attributes import MOST_FRAMES
 from gfield.codec import CodecName
 from gfield.field import FieldParams
 from gfield.frame import BadFrame, LeftOut, Source, UserError
 from gfield.input_record import InputRecord
 from gfield.inputs import quick_digest
 from gfield.listing import counted
-from gfield.manifest import Manifest
+from gfield.manifest import MOST_FILES, Manifest
 from gfield.publish import complete_store, text_columns
 from gfield.shard_task import Job, OnError, ShardDone, build_shard, forget_records
 from gfield.spec import (
@@ -46,6 +47,7 @@ from gfield.staging import (
     swap_in,
 )
 from gfield.store import Store
+from gfield.text_column import check_lengths
 from gfield.worker import available_cpus
 
 _INPUTS = "inputs"
@@ -134,10 +136,18 @@ def make_spec(
         if level_WH not in allowed:
             names = ", ".join(level_name(level) for level in allowed)
             raise BuildError(f"level {level_name(level_WH)} is unknown, {source.kind} has {names}")
+    if len(source.names) > MOST_FRAMES:
+        raise BuildError(f"{source.kind}: {len(source.names)} frames; at most {MOST_FRAMES} in a store wanted")
     depth = "depth" in source.provides
     native = depth and source.depth_shape_HW not in [(h, w) for w, h in allowed]
     wanted = {"rgb", "gradient", *optional} | ({"depth"} if depth else set()) | ({"depth_native"} if native else set())
-    return StoreSpec(
+    columns = text_columns(source)
+    try:
+        for texts in columns.values():
+            check_lengths(texts)
+    except ValueError as error:
+        raise BuildError(f"{source.kind}: {error}") from error
+    spec = StoreSpec(
         kind=source.kind,
         frames=len(source.names),
         frames_per_shard=frames_per_shard or default_frames_per_shard(len(source.names), source.frames_per_chunk),
@@ -149,9 +159,14 @@ def make_spec(
         operator=(field or FieldParams()).to_dict(),
         codec=codec,
         source=quick_digest(source.inputs()),
-        text=digest(text_columns(source)),
+        text=digest(columns),
         notes=dict(source.notes),
     )
+    if (files := spec.shards * len(spec.array_specs())) > MOST_FILES - 100:
+        raise BuildError(
+            f"{files} files of {spec.frames_per_shard} frames; at most {MOST_FILES - 100} in a store wanted"
+        )
+    return spec
 
 
 def build_store(

@@ -16,8 +16,45 @@ from typing import BinaryIO, TypeVar
 T = TypeVar("T")
 
 TEMPORARY = ".tmp"
+MOST_NOTE_BYTES = 48 * 1024 * 1024
 _WAITING_THREADS = 16
 _COPIED_BYTES = 1 << 20
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a plain file for reading, and nothing else: a pipe would be waited for, and a device has no end.
+
+    Raises
+    ------
+    OSError
+        Whatever `open` raises, or it is no plain file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "A pipe, a socket or a device; a plain file wanted", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: Path, most: int = MOST_NOTE_BYTES) -> bytes:
+    """All of a plain file.
+
+    Raises
+    ------
+    OSError
+        As `open_file`, or it has more than ``most`` bytes.
+    """
+    with open_file(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"More than {most} bytes", str(path))
+    return data
 
 
 def temporary_name(folder: Path) -> Path:
@@ -32,27 +69,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Open a file to be read. A pipe in its place is an error, where plain ``open`` would wait for who writes to it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened, or is no regular file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
-
-
-def read_file(path: Path) -> bytes:
-    """All bytes of a file, opened by `open_file`."""
-    with open_file(path) as file:
-        return file.read()
 
 
 def make_folder(folder: Path, top: Path) -> None:

@@ -15,8 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 
+def printable(text: str) -> str:
+    """A text with escapes for all that does not print: names come from strangers, and terminals obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UserError(ValueError):
     """Something that the user can mend; the message says what was seen and what was wanted, for printing as it is."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(UserError):

@@ -6,7 +6,6 @@ build can pass it, and what was made of the file before must then not end in the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from gfield.files import write_atomically
+from gfield.files import read_file, write_atomically
 from gfield.frame import InputError
 from gfield.inputs import describe_files
 from gfield.shard_task import forget_records
-from gfield.spec import canonical
+from gfield.spec import note, read_note
 
 Described = Sequence[Mapping[str, Any]]
 
@@ -49,7 +48,7 @@ class InputRecord:
     def read(self) -> tuple[str, Described | None]:
         """The stamp of the files when they were looked at, "" where they were not; and what they are, once known."""
         try:
-            stored = json.loads(self.path.read_bytes())
+            stored = read_note(read_file(self.path))
             return str(stored["stamp"]), stored["files"]
         except (OSError, ValueError, KeyError, TypeError):
             return "", None
@@ -57,7 +56,7 @@ class InputRecord:
     def keep(self, stamp: str, files: Described | None) -> None:
         """Write the record."""
         described = None if files is None else [dict(entry) for entry in files]
-        write_atomically(self.path, canonical({"stamp": stamp, "files": described}), self.scratch)
+        write_atomically(self.path, note({"stamp": stamp, "files": described}), self.scratch)
 
     def describe(self, files: Sequence[Path]) -> None:
         """Take the files' hashes, unless they are known."""

@@ -7,8 +7,9 @@ reader takes a missing shard for zeros; the manifest is how ours knows better.
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -19,6 +20,9 @@ from gfield.frame import UserError
 from gfield.spec import FORMAT_VERSION, canonical, digest
 
 MANIFEST_PATH = "manifest/zarr.json"
+MOST_FILES = 300_000  # whose manifest `gfield.files.read_file` still reads, with room to spare
+_MOST_SIZE = 1 << 63
+_HASH_LETTERS = 64
 
 
 class StoreError(UserError):
@@ -70,18 +74,46 @@ class Manifest:
         Raises
         ------
         StoreError
-            If one bit differs from what `to_bytes` wrote.
+            If one bit differs from what `to_bytes` wrote, or a path in it is not one inside a store. What else its
+            attributes say is checked by `gfield.attributes`.
         """
         damaged = f"{store}: the manifest is damaged"
+        # Each file has a list. So many small ones would take twenty times the memory of their text.
+        if data.count(b"[") + data.count(b"{") > 2 * MOST_FILES:
+            raise StoreError(f"{damaged}: over {2 * MOST_FILES} lists and objects; at most {MOST_FILES} files wanted")
         try:
             stored = json.loads(data)["attributes"]
             files = {path: Entry(*values) for path, values in stored["files"].items()}
             manifest = cls(stored["attributes"], files)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{damaged}: {error}") from error
-        if manifest.to_bytes() != data:
+            same = isinstance(manifest.attributes, dict) and manifest.to_bytes() == data
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StoreError(f"{damaged}: {error!s:.200}") from error
+        if not same:
             raise StoreError(f"{damaged}: its content does not match its root hash; build the store again")
+        if not (_inside(files) and _plausible(files.values())):
+            raise StoreError(f"{damaged}: a path leads out of the store, or a size or hash is none; a manifest wanted")
         return manifest
+
+
+def _inside(paths: Iterable[str]) -> bool:
+    """Whether no path leads out of the store: no part is empty, or begins with a dot, and all can be printed."""
+    text = f"/{'/ /'.join(paths)}/"  # all at once: thousands one by one take as long as all else
+    return "//" not in text and "/." not in text and text.isprintable()
+
+
+def _plausible(entries: Collection[Entry]) -> bool:
+    """Whether sizes and hashes are of the types that they have to be."""
+    sizes, hashes, fingerprints = zip(*entries, strict=True) if entries else ((), (), ())
+    kinds = {*map(type, sizes)}, {*map(type, hashes), *map(type, fingerprints)}
+    if not (kinds[0] <= {int} and kinds[1] <= {str}):
+        return False
+    few = {*fingerprints}  # one an array
+    longest = max(0, *map(len, few), *{*map(len, hashes)})
+    return (
+        0 <= min(sizes, default=0) <= max(sizes, default=0) < _MOST_SIZE
+        and longest <= _HASH_LETTERS
+        and f"0{''.join(few)}{''.join(hashes)}".encode().isalnum()
+    )
 
 
 def read_manifest(store: Path) -> Manifest:
@@ -102,6 +134,8 @@ def read_manifest(store: Path) -> Manifest:
 def _why_not_a_store(store: Path, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{store}: permission denied"
+    if error.errno in (errno.EINVAL, errno.EFBIG):
+        return f"{store}: {MANIFEST_PATH}: {error.strerror}"
     if store.is_dir():
         zarr = "a Zarr group without a manifest" if (store / "zarr.json").exists() else "a folder"
         return f"{store}: {zarr}, wanted a store that `gfield build` has finished"

@@ -161,7 +161,7 @@ class Shard:
 def hash_file(path: Path) -> Written:
     """Size and BLAKE3 hash of a file, read in pieces of 1 MiB."""
     hasher, size = blake3(), 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             hasher.update(block)
             size += len(block)

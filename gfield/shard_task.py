@@ -6,7 +6,6 @@ the same bytes each time. Its last act is a small record, so that a later run kn
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from gfield.field import FieldKernel, FieldParams
-from gfield.files import make_folder, sync_folder, temporary_name, write_atomically
+from gfield.files import make_folder, read_file, sync_folder, temporary_name, write_atomically
 from gfield.frame import BadFrame, Frame, Source
 from gfield.levels import Array, NearestResize, area_resize
 from gfield.manifest import Entry
 from gfield.shard import Shard, ShardWriter, hash_file
-from gfield.spec import ArraySpec, StoreSpec, canonical, level_name
+from gfield.spec import ArraySpec, StoreSpec, level_name, note, read_note
 from gfield.worker import settle_worker
 
 OnError = Literal["stop", "skip"]
@@ -83,17 +82,18 @@ def record_path(records: Path, shard: int) -> Path:
 def read_record(records: Path, shard: int) -> Record:
     """The record of a shard; an empty one where there is none, or none that can be read."""
     try:
-        stored = json.loads(record_path(records, shard).read_bytes())
+        stored = read_note(read_file(record_path(records, shard)))
         files = {path: Entry(*entry) for path, entry in stored["files"].items()}
-        return Record(files, tuple(BadFrame(index, reason) for index, reason in stored["bad"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        bad = tuple(BadFrame(index, reason) for index, reason in stored["bad"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Record()
+    return Record(files, bad) if stored["shard"] == shard else Record()
 
 
 def write_record(records: Path, scratch: Path, shard: int, record: Record) -> None:
     """Keep a record, atomically. Should a power cut take it, the shard is made again."""
     bad = [[frame.index, frame.reason] for frame in record.bad]
-    data = canonical({"files": record.files, "bad": bad})
+    data = note({"shard": shard, "files": record.files, "bad": bad})
     write_atomically(record_path(records, shard), data, scratch, durable=False)
 
 

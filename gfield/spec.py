@@ -295,6 +295,29 @@ def digest(value: object) -> str:
     return blake3(canonical(value)).hexdigest(length=16)
 
 
+def read_note(data: bytes) -> Any:
+    """What `note` was given.
+
+    Raises
+    ------
+    ValueError
+        If one bit differs from what it gave.
+    """
+    try:
+        stored = json.loads(data)
+        content, told = stored["note"], stored["digest"]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("no note") from error
+    if note(content) != data:
+        raise ValueError(f"a note whose digest is not {told!r:.40}")
+    return content
+
+
+def note(content: Any) -> bytes:
+    """What a build notes of itself, as JSON with its digest, so that damage to it is seen."""
+    return canonical({"note": content, "digest": digest(content)})
+
+
 def canonical(value: object) -> bytes:
     """JSON with sorted keys and no spaces, the same bytes for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

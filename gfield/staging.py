@@ -29,6 +29,7 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+from gfield.attributes import parse_spec, spec_of
 from gfield.files import (
     copy_atomically,
     make_folder,
@@ -39,7 +40,7 @@ from gfield.files import (
     temporary_name,
     write_atomically,
 )
-from gfield.frame import BadFrame, UserError
+from gfield.frame import BadFrame, UserError, printable
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, canonical, digest, refusals
@@ -50,6 +51,9 @@ _ATTEMPTS = 10  # against another builder that does the opposite
 
 class BuildError(UserError):
     """A build cannot start, or cannot finish; the message is one line (more where several frames are named)."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, ValueError.__str__(self).split("\n")))
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,11 @@ def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest |
     version = manifest.attributes.get("gfield_format")
     if version != FORMAT_VERSION:
         raise BuildError(f"{target}: format {version} in the store, {FORMAT_VERSION} here; --overwrite builds it anew")
-    _refuse_differences(target, StoreSpec.from_json(manifest.attributes["spec"]), spec, "--overwrite builds it anew")
+    try:
+        seen = spec_of(manifest, target)
+    except StoreError as error:
+        raise BuildError(f"{error}; --overwrite builds it anew") from error
+    _refuse_differences(target, seen, spec, "--overwrite builds it anew")
     return manifest
 
 
@@ -159,12 +167,14 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
         if folder == staging.folder:
             continue
         try:
-            spec = StoreSpec.from_json(json.loads((folder / _SPEC).read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+            other = Staging(staging.target, parse_spec(json.loads(read_file(folder / _SPEC))))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if other.folder != folder:  # a damaged spec
             continue
         if not overwrite:
-            _refuse_differences(folder, spec, staging.spec, "an unfinished build, which --overwrite removes")
-        others.append(Staging(staging.target, spec))
+            _refuse_differences(folder, other.spec, staging.spec, "an unfinished build, which --overwrite removes")
+        others.append(other)
     return others
 
 
@@ -190,7 +200,7 @@ def checked_target(target: str | Path) -> Path:
 def _looks_like_ours(target: Path) -> bool:
     try:
         return "gfield_format" in json.loads(read_file(target / "zarr.json"))["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return False
 
 
@@ -300,7 +310,7 @@ def _is_still(path: Path, file: BinaryIO) -> bool:
 
 def is_of(store: Manifest | None, spec: StoreSpec) -> bool:
     """Whether a finished store has this spec, and its shards too: an older version may have made them otherwise."""
-    if store is None or digest(store.attributes["spec"]) != spec.fingerprint:
+    if store is None or digest(store.attributes.get("spec")) != spec.fingerprint:
         return False
     wanted = {array.shard_path(shard): array for array in spec.array_specs().values() for shard in range(spec.shards)}
     entries = ((store.files.get(path), array.fingerprint) for path, array in wanted.items())

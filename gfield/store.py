@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from gfield.attributes import spec_of
 from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
 from gfield.files import read_file
 from gfield.manifest import Manifest, StoreError, read_manifest
 from gfield.shard import Shard
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
-from gfield.text_column import decode_texts, is_text_column
+from gfield.text_column import MOST_BYTES, decode_texts, is_text_column
 
 Array = npt.NDArray[np.generic]
 
@@ -48,7 +49,7 @@ def open_store(path: str | Path) -> Store:
     version = manifest.attributes.get("gfield_format")
     if version != FORMAT_VERSION:
         raise StoreError(f"{folder}: format {version}, this version of gfield reads format {FORMAT_VERSION}")
-    return Store(folder, manifest, StoreSpec.from_json(manifest.attributes["spec"]))
+    return Store(folder, manifest, spec_of(manifest, folder))
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Store:
         if path not in self.manifest.files:
             return np.full(len(self), "")  # Zarr writes no chunk of nothing but empty texts
         try:
-            chunk, wanted = read_file(self.path / path), self.manifest.files[path]
+            chunk, wanted = read_file(self.path / path, MOST_BYTES), self.manifest.files[path]
             if (len(chunk), blake3(chunk).hexdigest()) != (wanted.size, wanted.blake3):
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))

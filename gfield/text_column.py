@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numcodecs import zstd
 from numcodecs.vlen import VLenUTF8
 
+MOST_BYTES = 1 << 29  # of a column's texts, decoded in whichever form
 _ZSTD_LEVEL = 3
 
 
@@ -36,7 +37,7 @@ def is_text_column(metadata: bytes, frames: int) -> bool:
             and array["chunk_grid"]["configuration"]["chunk_shape"] == [frames]
             and [codec["name"] for codec in array["codecs"]] == [codec["name"] for codec in text_codecs()]
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return False
 
 
@@ -56,11 +57,37 @@ def decode_texts(chunk: bytes, frames: int) -> npt.NDArray[np.str_]:
         If it does not decode to so many texts.
     """
     try:
+        if (size := _decompressed_size(chunk)) > MOST_BYTES:
+            raise ValueError(f"{size} bytes of text; at most {MOST_BYTES} wanted")
         encoded = zstd.decompress(chunk)
         told = int.from_bytes(encoded[:4], "little")  # the decoder makes room for so many before it sees that they lack
         if told != frames:
             raise ValueError(f"it holds {told} texts, {frames} wanted")
-        texts = VLenUTF8().decode(encoded)
+        texts = VLenUTF8().decode(encoded).tolist()
+        check_lengths(texts)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"does not decode ({error})") from error
-    return np.array(texts.tolist(), dtype=str)
+    return np.array(texts, dtype=str)
+
+
+def check_lengths(texts: Sequence[str]) -> None:
+    """Refuse a column in which one text is so long that as much room for each is more than `MOST_BYTES`.
+
+    Raises
+    ------
+    ValueError
+        It is.
+    """
+    if (size := 4 * len(texts) * max(map(len, texts), default=0)) > MOST_BYTES:
+        raise ValueError(f"{len(texts)} texts as long as the longest take {size} bytes; at most {MOST_BYTES} wanted")
+
+
+def _decompressed_size(chunk: bytes) -> int:
+    """What the head of a Zstandard frame says, 0 if nothing (RFC 8878, 3.1.1.1); the decoder makes room for that."""
+    if chunk[:4] != b"\x28\xb5\x2f\xfd" or len(chunk) < 5:
+        return 0
+    flags = chunk[4]
+    one_piece = flags >> 5 & 1
+    start = 5 + (1 - one_piece) + (0, 1, 2, 4)[flags & 3]
+    width = (one_piece, 2, 4, 8)[flags >> 6]
+    return int.from_bytes(chunk[start : start + width], "little") + (256 if width == 2 else 0)

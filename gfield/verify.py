@@ -14,10 +14,12 @@ from typing import Literal
 
 import numpy as np
 
+from gfield.codec import ChecksumError
 from gfield.field import FieldKernel, FieldParams
+from gfield.frame import InputError
 from gfield.levels import area_resize
 from gfield.manifest import MANIFEST_PATH, Entry, StoreError
-from gfield.shard import hash_file
+from gfield.shard import Shard, hash_file
 from gfield.spec import ArraySpec, level_name
 from gfield.store import Store
 from gfield.worker import available_cpus, settle_worker
@@ -126,6 +128,10 @@ def _damaged_frames(store: Store, path: str) -> str:
     for array in store.arrays.values():
         for shard in range(store.spec.shards):
             if array.shard_path(shard) == path:
+                try:
+                    Shard(store.path / path, store.spec.frames_per_shard, array.codec).close()
+                except (OSError, ChecksumError):
+                    return ", no frame of it can be read"
                 bad = [row for row in store.spec.shard_frames(shard) if not _readable(store, array, row)]
                 return f", frames {', '.join(map(str, bad))} fail their checksums" if bad else ""
     return ""
@@ -176,10 +182,10 @@ def _check_level(
     largest, level = level_name(store.spec.size_WH), level_name(level_WH)
     rgb, field = store.arrays[f"{level}/rgb"], store.arrays[f"{level}/gradient"]
     parent = store.arrays.get(f"{largest}/rgb") if level != largest else None
-    kernel, region = (
-        FieldKernel(FieldParams.from_dict(store.spec.operator)),
-        store.spec.level_region(level_WH),
-    )
+    try:
+        kernel, region = FieldKernel(FieldParams.from_dict(store.spec.operator)), store.spec.level_region(level_WH)
+    except InputError as error:
+        raise StoreError(f"{store.path}: {error}") from error
     for row in rows:
         shard = row // store.spec.frames_per_shard
         used = [array.shard_path(shard) for array in (rgb, field, parent) if array is not None]

@@ -265,7 +265,8 @@ def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_pa
     """Not timed, `tests/benchmarks` does that: what is counted is what is read, by how many files and of what size."""
     spec = replace(SPEC, frames=120_000, frames_per_shard=default_frames_per_shard(120_000, 1))
     names = [f"data/nyu2_train/kitchen_{row // 180:04d}_out/{row % 180}.jpg" for row in range(120_000)]
-    attributes = {"gfield_format": 1, "spec": spec.to_json()}
+    attributes = {"gfield_format": 1, "spec": spec.to_json(), "title": "no pictures", "software": {}}
+    attributes |= {"source_files": [], "left_out": [], "excluded": []}
     columns = {"name": names, "split": ["unlabeled"] * 120_000}
     files = write_metadata(tmp_path, tmp_path, spec, attributes, columns)
     shards = [array.shard_path(n) for array in spec.array_specs().values() for n in range(spec.shards)]
@@ -274,13 +275,13 @@ def test_a_store_of_120000_frames_is_opened_from_two_kinds_of_small_files(tmp_pa
     (tmp_path / MANIFEST_PATH).write_bytes(Manifest(attributes, files).to_bytes())
     read: dict[str, int] = {}
 
-    def counted(path):
-        data = read_file(path)
+    def counted(path, *most):
+        data = read_file(path, *most)
         read[path.relative_to(tmp_path).as_posix()] = len(data)
         return data
 
-    for module in ("gfield.manifest", "gfield.store"):
-        monkeypatch.setattr(f"{module}.read_file", counted)
+    monkeypatch.setattr("gfield.manifest.read_file", counted)
+    monkeypatch.setattr("gfield.store.read_file", counted)
     store = open_store(tmp_path)
     assert [*read] == [MANIFEST_PATH]
     assert len(shards) == 2 * 938

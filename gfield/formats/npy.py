@@ -34,9 +34,9 @@ from gfield.frame import InputError
 
 _MAGIC = b"\x93NUMPY"
 _HEADER_BYTES = 4096
-_DESCR = re.compile(r"'descr':\s*'([<>|=][biuf][1248])'")
+_DESCR = re.compile(r"'descr':\s*'([<>|=](?:b1|[iu][1248]|f[248]))'")
 _ORDER = re.compile(r"'fortran_order':\s*(True|False)")
-_SHAPE = re.compile(r"'shape':\s*\(([0-9, ]*)\)")
+_SHAPE = re.compile(r"'shape':\s*\(([0-9, ]{0,100})\)")
 _one_checks = threading.Lock()
 
 

@@ -45,7 +45,8 @@ def write_large_store(folder: Path, frames: int) -> None:
         text=digest(columns),
         notes={},
     )
-    attributes = {"title": "no pictures", "gfield_format": FORMAT_VERSION, "spec": spec.to_json(), "excluded": []}
+    attributes = {"title": "no pictures", "gfield_format": FORMAT_VERSION, "spec": spec.to_json(), "software": {}}
+    attributes |= {"source_files": [], "left_out": [], "excluded": []}
     folder.mkdir(parents=True)
     files = write_metadata(folder, folder, spec, attributes, columns)
     for array in spec.array_specs().values():

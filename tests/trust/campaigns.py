@@ -26,6 +26,12 @@ MODULES = {
     "builders": Place("builders", 4),
     "trainer": Place("trainer", 9),
     "checkpoint-damage": Place("checkpoint_damage", 1),
+    "mutants-hdf5": Place("mutants", 2),
+    "mutants-mat5": Place("mutants", 1),
+    "mutants-jpeg": Place("mutants", 1.5),
+    "mutants-zip": Place("mutants", 1),
+    "mutants-zarr": Place("mutant_stores", 1.5),
+    "mutants-manifest": Place("mutant_stores", 1.5),
     "states": Place("states", 9),
 }
 
