@@ -9,7 +9,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -89,11 +89,17 @@ def make_folder(folder: Path, top: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those above it that are not there, and force their entries to the disk."""
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in made:
-        sync_folder(each.parent)
+    """Make a folder and those above it that are not there, each forced to the disk before there is another in it.
+
+    So of those that are there already, only the innermost may be one that a killed process has left unforced.
+    """
+    if folder.exists():
+        with suppress(OSError):  # somebody else's folder, in which we have made nothing
+            sync_folder(folder.parent)
+        return
+    make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def side_by_side(call: Callable[[T], object], items: Iterable[T]) -> None:

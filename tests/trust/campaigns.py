@@ -26,15 +26,16 @@ MODULES = {
     "builders": Place("builders", 4),
     "trainer": Place("trainer", 9),
     "checkpoint-damage": Place("checkpoint_damage", 1),
-    "states": Place("states", 9),
     "mutants-hdf5": Place("mutants", 2),
     "mutants-mat5": Place("mutants", 1),
-    "mutants-jpeg": Place("mutants", 1),
-    "mutants-zip": Place("mutants", 2),
-    "mutants-zarr": Place("mutant_stores", 2),
-    "mutants-manifest": Place("mutant_stores", 3),
-    "mutants-study": Place("mutant_studies", 2),
-    "hostile": Place("hostile_inputs", 1),
+    "mutants-jpeg": Place("mutants", 1.5),
+    "mutants-zip": Place("mutants", 1),
+    "mutants-zarr": Place("mutant_stores", 1.5),
+    "mutants-manifest": Place("mutant_stores", 1.5),
+    "mutants-study": Place("mutant_studies", 1),
+    "hostile": Place("hostile_inputs", 0.5),
+    "states": Place("states", 9),
+    "goldens": Place("goldens", 3),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,17 +12,7 @@ from gfield.frame import UserError
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import Child, ChildDied, in_child
 from tests.trust.scenes import Scene, finish, scenes
-from tests.trust.shim import Harm, Kind, read_trace, suffer, traced
-
-_ALL = frozenset(Kind) - {Kind.MARK}
-_ALLOCATING = _ALL - {Kind.UNLINK, Kind.RMDIR, Kind.TRUNCATE}
-HARMS = (
-    Harm("kill", -1, _ALL),
-    Harm("EIO", errno.EIO, _ALL),
-    Harm("ENOSPC", errno.ENOSPC, _ALLOCATING, lasting=True),
-    Harm("EDQUOT", errno.EDQUOT, _ALLOCATING),
-    Harm("short write", -2, frozenset({Kind.WRITE})),
-)
+from tests.trust.shim import HARMS, KILL, Harm, read_trace, suffer, traced
 
 
 class Fault(NamedTuple):
@@ -69,7 +58,7 @@ def _ended(fault: Fault, build: Child) -> str:
     try:
         build.result()
     except ChildDied as death:
-        if fault.harm.name != "kill" or death.status != -9:
+        if fault.harm != KILL or death.status != -9:
             raise
         return "was killed"
     except (OSError, UserError) as error:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from gfield.manifest import read_manifest
-from gfield.staging import Staging
-from gfield.store import open_store
-from gfield.verify import verify_store
 from tests.trust.campaign import Campaign, Wrong
-from tests.trust.children import in_child
+from tests.trust.children import ChildDied, in_child
 from tests.trust.disk import Disk, check_film, power_cut, told
 from tests.trust.scenes import Scene, finish, scenes
-from tests.trust.shim import Operation, read_trace, traced
+from tests.trust.shim import KILL, Operation, read_trace, suffer, traced
+
+# Where builds are killed: when the first folder has been made, and at these shares of all operations.
+_FOLDER_MADE, _KILLS = 1, (0.3, 0.7)
 
 
 class Film(NamedTuple):
@@ -27,18 +27,32 @@ class Film(NamedTuple):
 
 
 def _prepare(folder: Path) -> list[Film]:
-    return [_filmed(scene, folder / f"film-{place}") for place, scene in enumerate(scenes(folder))]
+    films = []
+    for place, scene in enumerate(scenes(folder)):
+        whole = _filmed(scene, folder / f"film-{place}")
+        kills = [_FOLDER_MADE, *(round(share * len(whole.trace)) for share in _KILLS)]
+        films += [whole, *(_filmed(scene, folder / f"film-{place}-{kill}", kill) for kill in kills)]
+    return films
 
 
-def _filmed(scene: Scene, folder: Path) -> Film:
+def _filmed(scene: Scene, folder: Path, kill: int | None = None) -> Film:
+    """A build, or one that is killed and a second one that goes on where it was: on what the first has not forced."""
     disk, trace = folder / "disk", folder / "trace"
     folder.mkdir()
     scene.set(disk)
     before = Disk(disk)
+    if kill is not None:
+        with suppress(ChildDied):
+            in_child(_killed, scene, disk, kill, trace)
     in_child(traced, disk, trace, scene.build, disk)
     film = Film(scene, before, read_trace(trace))
     check_film(before, film.trace, disk)
     return film
+
+
+def _killed(scene: Scene, disk: Path, number: int, trace: Path) -> None:
+    suffer(disk, KILL, number, trace)
+    scene.build(disk)
 
 
 def _case(films: list[Film], number: int, rng: np.random.Generator, folder: Path) -> str:
@@ -54,10 +68,6 @@ def _checked(scene: Scene, disk: Path, done: bool) -> str:
     seen = scene.seen(disk)
     if done and seen != scene.root:
         raise Wrong("the build had ended well, and there is no such store")
-    if scene.before and not seen:
-        aside = Staging(disk / scene.inside, scene.spec).folder / "previous"
-        if read_manifest(aside).root != scene.before or verify_store(open_store(aside)).findings:
-            raise Wrong("the store from before is lost")
     finish(scene, disk)
     return {scene.root: "the new store", scene.before: "the store from before", "": "no store yet"}[seen]
 

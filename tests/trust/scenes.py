@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import gfield.dispatch  # noqa: F401  loaded before the children are forked, not in each of them
@@ -72,18 +73,17 @@ class Scene:
         Raises
         ------
         Wrong
-            If one opens and anything in it is not as it was written, or it is neither the old store nor the new one.
+            If one opens and anything in it is not as it was written, or it is neither the old store nor the new one;
+            if none does, and the old one does not lie aside.
         """
-        try:
-            store = open_store(disk / self.inside)
-        except StoreError:
-            return ""
-        found = verify_store(store, sample=None).findings
-        if found:
-            raise Wrong(f"a store that opens: {found[0].message} ({len(found)} findings)")
-        if store.manifest.root not in {self.before, self.root}:
-            raise Wrong(f"root {store.manifest.root}, wanted {self.before or 'none'} or {self.root}")
-        return store.manifest.root
+        store = disk / self.inside
+        root = _root(store)
+        if root not in {"", self.before, self.root}:
+            raise Wrong(f"root {root}, wanted {self.before or 'none'} or {self.root}")
+        aside = Staging(store, self.spec).folder / "previous"
+        if not root and self.before and _root(aside) != self.before:
+            raise Wrong("the store from before is lost")
+        return root
 
     def whole_shards(self, disk: Path) -> int:
         """How many shard numbers have a record of all their files in an unfinished build, and those files."""
@@ -129,6 +129,7 @@ def finish(scene: Scene, disk: Path) -> BuildReport:
 
 def scenes(folder: Path) -> list[Scene]:
     """All scenes, in a folder for what they begin with."""
+    version("numpy")  # what it has to look for stays found, in all processes that are forked
     source = open_nyuv2(small_mat(folder))
     begins = {name: folder / name for name in ("nothing", "store", "part")}
     for each in begins.values():
@@ -153,6 +154,18 @@ def scenes(folder: Path) -> list[Scene]:
         scene("overwriting a store", "store", large, before=before, overwrite=True),
         scene("beside an unfinished build", "part"),
     ]
+
+
+def _root(store: Path) -> str:
+    """The root hash of a store that is found whole, "" where none opens."""
+    try:
+        opened = open_store(store)
+    except StoreError:
+        return ""
+    found = verify_store(opened, sample=None).findings
+    if found:
+        raise Wrong(f"a store that opens: {found[0].message} ({len(found)} findings)")
+    return opened.manifest.root
 
 
 def _part(source: Source, target: Path, spec: StoreSpec) -> None:

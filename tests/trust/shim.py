@@ -7,6 +7,7 @@ forks has the library too, and arms it for itself.
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import shutil
@@ -80,6 +81,20 @@ class Harm:
     lasting: bool = False
 
 
+_ALL = frozenset(Kind) - {Kind.MARK}
+_ALLOCATING = _ALL - {Kind.UNLINK, Kind.RMDIR, Kind.TRUNCATE}
+NO_HARM = Harm("none", 0, frozenset())
+KILL = Harm("kill", -1, _ALL)
+HARMS = (
+    KILL,
+    Harm("EIO", errno.EIO, _ALL),
+    # No room for data, and for names where there were none; a rename finds the room of the name it takes away.
+    Harm("ENOSPC", errno.ENOSPC, _ALLOCATING - {Kind.RENAME}, lasting=True),
+    Harm("EDQUOT", errno.EDQUOT, _ALLOCATING),
+    Harm("short write", -2, frozenset({Kind.WRITE})),
+)
+
+
 def preload() -> None:
     """Begin this process anew with the library, unless it has it.
 
@@ -105,16 +120,19 @@ def preload() -> None:
     os.execve(sys.executable, sys.orig_argv, {**os.environ, _PRELOAD: f"{library}:{before}"})
 
 
-def suffer(folder: Path, harm: Harm, number: int) -> None:
-    """Let the operation of this number, counted from 0, among those that can fail so come to harm in this process."""
+def suffer(folder: Path, harm: Harm, number: int, trace: Path | None = None) -> None:
+    """Let an operation below a folder come to harm in this process: of those that can so, this one, counted from 0.
+
+    What goes well until then is added to a trace, where one is given.
+    """
     kinds = sum(1 << kind for kind in harm.kinds)
-    _library().shim_arm(os.fsencode(folder), kinds, ctypes.c_long(number), harm.code, harm.lasting, -1)
+    to = -1 if trace is None else os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    _library().shim_arm(os.fsencode(folder), kinds, ctypes.c_long(number), harm.code, harm.lasting, to)
 
 
-def traced(folder: Path, to: Path, call: Callable[..., Any], *arguments: Any) -> Any:
-    """What a call returns; all that it does below a folder stands in the file ``to`` then."""
-    file = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    _library().shim_arm(os.fsencode(folder), 0, ctypes.c_long(-1), 0, 0, file)
+def traced(folder: Path, trace: Path, call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns; all that it does below a folder is added to a trace."""
+    suffer(folder, NO_HARM, 0, trace)
     return call(*arguments)
 
 
