@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gfield.files import copy_atomically, make_folder, read_file, side_by_side, sync_folder, write_atomically
+from gfield.files import copy_atomically, file_size, make_folder, read_file, side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, UserError
 from gfield.manifest import Entry, Manifest, StoreError, read_manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
@@ -79,13 +79,21 @@ class Staging:
         sync_folder(self.target.parent)
 
     def finished_shards(self) -> dict[int, Record]:
-        """Records of the shard numbers for which every array is recorded with today's fingerprint."""
+        """Records of the shard numbers for which every array is recorded with today's fingerprint, and is there.
+
+        What was taken over from a store was recorded unseen, and the task that looks at it may be another part's.
+        """
         specs = self.spec.array_specs().values()
         records = {shard: read_record(self.records, shard) for shard in range(self.spec.shards)}
 
         def complete(shard: int, record: Record) -> bool:
-            entries = ((record.files.get(spec.shard_path(shard)), spec.fingerprint) for spec in specs)
-            return all(entry is not None and entry.fingerprint == wanted for entry, wanted in entries)
+            for spec in specs:
+                entry = record.files.get(spec.shard_path(shard))
+                if entry is None or entry.fingerprint != spec.fingerprint:
+                    return False
+                if file_size(self.store / spec.shard_path(shard)) != entry.size:
+                    return False
+            return True
 
         return {shard: record for shard, record in records.items() if complete(shard, record)}
 
