@@ -11,6 +11,7 @@ MODULES: dict[str, str] = {
     "flips": "flips",
     "damage": "damage",
     "states": "states",
+    "goldens": "goldens",
 }
 
 
