@@ -33,6 +33,7 @@ MODULES = {
     "mutants-zarr": Place("mutant_stores", 1.5),
     "mutants-manifest": Place("mutant_stores", 1.5),
     "states": Place("states", 9),
+    "goldens": Place("goldens", 3),
 }
 
 
