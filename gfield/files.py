@@ -71,6 +71,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def file_size(path: Path) -> int | None:
+    """Size of a file in bytes; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def make_folder(folder: Path, top: Path) -> None:
     """Make a folder below ``top`` and those between the two, unless they are there.
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gfield.field import FieldKernel, FieldParams
-from gfield.files import make_folder, read_file, sync_folder, temporary_name, write_atomically
+from gfield.files import file_size, make_folder, read_file, sync_folder, temporary_name, write_atomically
 from gfield.frame import BadFrame, Frame, Source
 from gfield.levels import Array, NearestResize, area_resize
 from gfield.manifest import Entry
@@ -170,7 +170,7 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
 
 def _is_whole(job: Job, spec: ArraySpec, shard: int, entry: Entry) -> bool:
     path = job.store / spec.shard_path(shard)
-    if entry.fingerprint != spec.fingerprint or not path.is_file() or path.stat().st_size != entry.size:
+    if entry.fingerprint != spec.fingerprint or file_size(path) != entry.size:
         return False
     return _is_finished(job, spec, shard) or hash_file(path).blake3 == entry.blake3
 

@@ -32,6 +32,7 @@ from typing import BinaryIO
 from gfield.attributes import parse_spec, spec_of
 from gfield.files import (
     copy_atomically,
+    file_size,
     make_folder,
     make_folders,
     read_file,
@@ -98,7 +99,8 @@ class Staging:
     def finished_shards(self) -> dict[int, Record]:
         """Records of the shard numbers of which every array is recorded with today's fingerprint, and lies there.
 
-        Where another builder was killed while it removed this folder, records may be left without their shards.
+        What was taken over from a store was recorded unseen, and the task that looks at it may be another part's. And
+        where another builder was killed while it removed this folder, records may be left without their shards.
         """
         specs = self.spec.array_specs().values()
         records = {shard: read_record(self.records, shard) for shard in range(self.spec.shards)}
@@ -107,10 +109,7 @@ class Staging:
             entry = record.files.get(path)
             if entry is None or entry.fingerprint != spec.fingerprint:
                 return False
-            try:
-                return (self.store / path).stat().st_size == entry.size
-            except FileNotFoundError:
-                return False
+            return file_size(self.store / path) == entry.size
 
         return {
             shard: record

@@ -191,6 +191,19 @@ def test_a_shard_that_was_taken_over_damaged_and_repaired_since_is_not_published
     assert verify_store(open_store(tmp_path / "s")).findings == ()
 
 
+def test_a_part_does_not_publish_a_shard_of_another_size_that_is_another_parts(source, tmp_path):
+    """With other thresholds alone there is much to do; with other texts alone, all is taken over and recorded."""
+    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2))
+    later = replace(source, splits=["unlabeled"] * len(source.names))
+    spec = make_spec(later, frames_per_shard=2)
+    shard = tmp_path / "s/640x480/rgb/c/0/0/0/0"
+    shard.write_bytes(shard.read_bytes() + b"x")
+    assert build_store(later, tmp_path / "s", spec, part=(1, 2)).state == "part"
+    assert build_store(later, tmp_path / "s", spec, part=(2, 2)).state == "built"
+    build_store(later, tmp_path / "fresh", spec)
+    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
+
+
 def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
     """Neither a folder or a pipe in place of a shard, nor what is below a file in place of its folder."""
     target = tmp_path / "s"
