@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import simplejpeg
 
 from gfield.confined.result import Result, Room
@@ -10,6 +12,7 @@ from gfield.frame import InputError
 
 _MAX_PIXELS = 64_000_000
 _COLOURS = ("YCbCr", "RGB", "Gray")
+_SCAN, _MOST_SCANS = re.compile(rb"\xff\xda"), 200  # a progressive picture has ten; each goes over all pixels
 
 
 def size(what: str, room: Room, *, turn: bool) -> Result:
@@ -21,6 +24,8 @@ def size(what: str, room: Room, *, turn: bool) -> Result:
 def decode(what: str, room: Room, *, turn: bool) -> Result:
     """One array, (H, W, 3) uint8."""
     width, height, orientation = _header(what, room, turn)
+    if (scans := sum(1 for _ in _SCAN.finditer(room.data))) > _MOST_SCANS:
+        raise InputError(f"{what}: {scans} scans; at most {_MOST_SCANS} wanted")
     rgb_HWC = room.empty((height, width, 3), "u1")
     try:
         simplejpeg.decode_jpeg(room.data, "RGB", fastdct=False, fastupsample=False, strict=True, buffer=rgb_HWC)

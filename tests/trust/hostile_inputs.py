@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -10,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-import gfield.dispatch  # noqa: F401  # loaded once, and not by each child
 from gfield.commands import gfield as gfield_command
 from gfield.worker import settle_worker
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import Child, ChildDied
-from tests.trust.guard import LETTERS, SECONDS, limited, untouched
+from tests.trust.guard import LETTERS, limited, untouched
 from tests.trust.hostile.archives import ARCHIVES
 from tests.trust.hostile.folders import FOLDERS
 from tests.trust.hostile.hdf5 import HDF5
@@ -25,7 +25,6 @@ from tests.trust.hostile.pictures import PICTURES
 from tests.trust.hostile.stores import STORES
 from tests.trust.hostile.studies import STUDIES
 from train.commands import train as train_command
-from train.study import commands as _study  # noqa: F401  # likewise
 
 TABLE: dict[str, Hostile] = {
     f"{kind}: {name}": hostile
@@ -42,6 +41,7 @@ TABLE: dict[str, Hostile] = {
 }
 _COMMANDS = {"gfield": gfield_command, "train": train_command}
 _MOST_LINES = 30
+_SECONDS = 30  # what is parsed apart is given up after 10 s of its processor's time
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class _Ended:
 
 def _prepare(folder: Path) -> Kit:
     settle_worker()
+    for module in ("gfield.dispatch", "train.study.jobs", "train.study.plan"):  # once, and not in each child
+        importlib.import_module(module)
     return kit(folder)
 
 
@@ -80,7 +82,7 @@ def _run(arguments: Arguments, folder: Path) -> _Ended:
     began = time.monotonic()
     child = Child(_command, [os.fspath(argument) for argument in arguments], folder, says=folder / "text")
     try:
-        status = child.result(SECONDS)
+        status = child.result(_SECONDS)
     except TimeoutError as error:
         raise Wrong(f"{' '.join(map(ascii, arguments))}: {error}") from error
     except ChildDied as died:

@@ -102,17 +102,17 @@ def _end64(**lies: int) -> Callable[[Kit], bytes]:
 
 
 def _bomb(kit: Kit) -> bytes:
-    """A picture of 4 GB less one byte in 4 MB, which deflate can reach."""
+    """A picture of 128 MiB in 128 kB, which deflate can reach."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
     zeros = bytes(1 << 20)
-    packed = b"".join(squeeze.compress(zeros) for _ in range(512)) + squeeze.flush()
+    packed = b"".join(squeeze.compress(zeros) for _ in range(128)) + squeeze.flush()
     name = b"data/nyu2_train/office_out/1.jpg"
     others = {key: data for key, data in kit.members.items() if key.encode() != name}
     stream = io.BytesIO()
     crc = 0
-    for _ in range(512):
+    for _ in range(128):
         crc = zlib.crc32(zeros, crc)
-    local = b"PK\3\4" + struct.pack("<HHHIIIIHH", 20, 0, 8, 0, crc, len(packed), 1 << 29, len(name), 0) + name + packed
+    local = b"PK\3\4" + struct.pack("<HHHIIIIHH", 20, 0, 8, 0, crc, len(packed), 1 << 27, len(name), 0) + name + packed
     stream.write(local)
     with zipfile.ZipFile(stream, "a") as file:
         for key, data in others.items():
@@ -120,7 +120,7 @@ def _bomb(kit: Kit) -> bytes:
     data = bytearray(stream.getvalue())
     end = data.rindex(_END)
     entry = _ENTRY + struct.pack(
-        "<HHHHIIIIHHHHHII", 20, 20, 0, 8, 0, crc, len(packed), 1 << 29, len(name), 0, 0, 0, 0, 0, 0
+        "<HHHHIIIIHHHHHII", 20, 20, 0, 8, 0, crc, len(packed), 1 << 27, len(name), 0, 0, 0, 0, 0, 0
     )
     count, length = struct.unpack_from("<HI", data, end + 10)
     struct.pack_into("<HHI", data, end + 8, count + 1, count + 1, length + len(entry) + len(name))
@@ -172,7 +172,7 @@ ARCHIVES = {
     "2**60 members by ZIP64": Hostile(_bytes(_end64(count=1 << 60)), [*_DATA, "members"]),
     "a directory of 2**63 bytes": Hostile(_bytes(_end64(length=1 << 63)), [*_DATA, "directory"]),
     "a directory before the file": Hostile(_bytes(_end64(start=(1 << 64) - 1)), [*_DATA, "directory"]),
-    "a picture of 512 MB in 500 kB": Hostile(_bytes(_bomb), [*_DATA, "holds 536870912 bytes; at most"]),
+    "a picture of 128 MiB in 128 kB": Hostile(_bytes(_bomb), [*_DATA, "holds 134217728 bytes; at most"]),
     "a list with a way out": Hostile(
         _members(**{_LIST: b"../../outside/secret,/etc/passwd\n"}), [*_DATA, "not in the archive"]
     ),

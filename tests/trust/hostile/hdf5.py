@@ -80,7 +80,7 @@ def _large_chunks(file: h5py.File, outside: Path) -> None:
 def _gzip_bomb(file: h5py.File, outside: Path) -> None:
     squeeze = zlib.compressobj(9)
     nothing = bytes(1 << 20)
-    bomb = b"".join(squeeze.compress(nothing) for _ in range(1024)) + squeeze.flush()  # a gibibyte in a megabyte
+    bomb = b"".join(squeeze.compress(nothing) for _ in range(256)) + squeeze.flush()  # 256 MiB in 256 kB
     file["images"].id.write_direct_chunk((0, 0, 0, 0), bomb)
 
 

@@ -44,12 +44,12 @@ def _arrays(**arrays: np.ndarray) -> Callable[[Kit, Path, Path], Arguments]:
 
 
 def _bomb() -> bytes:
-    """A zlib stream of a gibibyte, in which a variable promises one."""
+    """A zlib stream of 128 MiB, in which a variable promises a gibibyte."""
     body = _variable((1 << 29, 1), _element(4, b"", 1 << 30))
     squeeze = zlib.compressobj(9)
     zeros = bytes(1 << 20)
     stream = squeeze.compress(struct.pack("<II", 14, (1 << 30) + len(body)) + body)
-    stream += b"".join(squeeze.compress(zeros) for _ in range(1024)) + squeeze.flush()
+    stream += b"".join(squeeze.compress(zeros) for _ in range(128)) + squeeze.flush()
     return struct.pack("<II", 15, len(stream)) + stream
 
 

@@ -78,7 +78,7 @@ def _bomb(size: int) -> bytes:
 
 
 def _profile_bomb(kit: Kit) -> bytes:
-    return _png(8, 8, zlib.compress(bytes(25 * 8)), _chunk(b"iCCP", b"x\0\0" + _bomb(1 << 29)))
+    return _png(8, 8, zlib.compress(bytes(25 * 8)), _chunk(b"iCCP", b"x\0\0" + _bomb(1 << 27)))
 
 
 def _raw(pgm: bytes | None, ppm: bytes | None, *, long_header: int = 0) -> Callable[[Kit, Path, Path], Arguments]:
@@ -113,11 +113,11 @@ PICTURES = {
     "130,000 markers": Hostile(_picture(_many_markers), ["root hash"], 0),
     "half a scan": Hostile(_picture(_cut), ["bad.jpg", "whole JPEG wanted"]),
     "CMYK": Hostile(_picture(_four_colours), ["bad.jpg", "colours are"]),
-    "3,000 scans of 64 million pixels": Hostile(_picture(_many_scans), ["bad.jpg"]),
+    "3,000 scans of 64 million pixels": Hostile(_picture(_many_scans), ["bad.jpg", "scans; at most"]),
     "a PNG of 2**31 x 2**31": Hostile(
         _picture(lambda kit: _png(2**31 - 1, 2**31 - 1, b"")), ["bad.jpg", "in all wanted"]
     ),
-    "a PNG bomb": Hostile(_picture(lambda kit: _png(300, 300, _bomb(1 << 30))), ["bad.jpg"]),
+    "a PNG bomb": Hostile(_picture(lambda kit: _png(300, 300, _bomb(1 << 28))), ["root hash"], 0),
     "a PNG's profile is a bomb": Hostile(_picture(_profile_bomb), ["bad.jpg"]),
     "a PNG of 200,000 chunks": Hostile(
         _picture(lambda kit: kit.png[:33] + _chunk(b"tEXt", b"a\0b") * 200_000 + kit.png[33:]), ["root hash"], 0
