@@ -17,6 +17,8 @@ from click.testing import CliRunner
 
 import cli
 from gfield.formats.matv5 import write_numeric
+from gfield.frame import UserError
+from gfield.staging import BuildError
 from gfield.store import open_store
 
 
@@ -35,6 +37,23 @@ def built(nyu_mat, tmp_path_factory):
     target = tmp_path_factory.mktemp("cli") / "nyu.zarr"
     gfield("build", "nyu", nyu_mat, target, "--frames-per-shard", "3")
     return target
+
+
+def test_what_strangers_name_is_shown_as_text_and_not_done_by_the_terminal(tmp_path):
+    odd = tmp_path / "\x1b[2J\nError: all is well.mat"
+    odd.write_bytes(b"nothing")
+    for arguments in (["build", "nyu", odd, tmp_path / "s"], ["info", odd], ["info", tmp_path / ("x" * 300)]):
+        said = gfield(*arguments, code=1).output
+        assert said.count("\n") == 1
+        assert said[:-1].isprintable()
+    assert r"\x1b[2J\nError: all is well.mat" in gfield("info", odd, code=1).output
+
+
+def test_an_error_is_a_line_to_be_read_however_long_what_it_tells_of():
+    for error in (UserError("a" * 10_000), BuildError("a" * 10_000 + "\n" + "b\x07" * 5000)):
+        lines = str(error).split("\n")
+        assert all(line.isprintable() and len(line) < 4100 and " [...] " in line for line in lines)
+    assert len(lines) == 2
 
 
 def test_help_needs_nothing_heavy():

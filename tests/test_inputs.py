@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from gfield import inputs
-from gfield.frame import InputError
+from gfield.frame import BadFrame, InputError
 from gfield.input_record import InputRecord
 from gfield.inputs import describe_files, quick_digest
+from gfield.manifest import Entry
+from gfield.shard_task import Record, read_record, record_path, write_record
 
 
 @pytest.fixture
@@ -129,6 +131,46 @@ def test_what_is_known_of_an_input_is_forgotten_with_its_content_and_not_with_it
     shard()
     assert record.forget_others([file]) == 1
     assert not list(record.records.glob("0*"))
+
+
+def test_damage_to_what_is_known_of_an_input_is_seen(tmp_path: Path):
+    file, record = tmp_path / "in", InputRecord(tmp_path, tmp_path)
+    file.write_bytes(b"one")
+    record.describe([file])
+    stamp, described = record.read()
+    assert described is not None
+    assert stamp
+    whole = record.path.read_bytes()
+    for damaged in (
+        whole.replace(b'"size":3', b'"size":4'),
+        whole.replace(stamp.encode(), stamp[::-1].encode()),
+        whole[:-1],
+        b"[" * 100_000,
+        b"{}",
+        b'{"note":{"stamp":"x","files":3},"digest":"x"}',
+    ):
+        record.path.write_bytes(damaged)
+        assert record.read() == ("", None)
+
+
+def test_a_record_whose_bad_frames_are_damaged_is_none(tmp_path: Path):
+    record = Record({"x": Entry(3, "a", "b")}, (BadFrame(1, "torn"),))
+    write_record(tmp_path, tmp_path, 7, record)
+    assert read_record(tmp_path, 7) == record
+    path = record_path(tmp_path, 7)
+    whole = path.read_bytes()
+    path.rename(record_path(tmp_path, 8))
+    assert read_record(tmp_path, 8) == Record(), "the record of another shard"
+    for damaged in (whole.replace(b'[1,"torn"]', b'[2,"torn"]'), whole[:40], b"[" * 100_000, b"null"):
+        path.write_bytes(damaged)
+        assert read_record(tmp_path, 7) == Record()
+
+
+def test_a_name_that_is_no_text_has_a_description_that_is(tmp_path: Path):
+    file = tmp_path / os.fsdecode(b"\xff\x1b.mat")
+    file.write_bytes(b"one")
+    (described,) = describe_files([file])
+    assert described["name"] == r"\udcff\x1b.mat"
 
 
 def test_a_file_that_is_gone_is_told(files: list[Path]):

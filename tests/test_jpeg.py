@@ -38,6 +38,14 @@ def save(path: Path, data: bytes) -> Path:
     return path
 
 
+def test_a_picture_of_more_scans_than_a_camera_writes_is_refused(tmp_path: Path) -> None:
+    jpeg = encode()
+    scan = jpeg.index(b"\xff\xda")
+    path = save(tmp_path / "x.jpg", jpeg[:-2] + jpeg[scan : scan + 20] * 200 + jpeg[-2:])
+    with pytest.raises(InputError, match=r"x\.jpg: 201 scans; at most 200 wanted"):
+        read_jpeg(path)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size_WH", [(90, 120), (1, 1), (33, 7)])
 def test_pixels_are_opencvs(tmp_path: Path, size_WH: tuple[int, int], channels: int) -> None:

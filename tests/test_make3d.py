@@ -78,6 +78,21 @@ def test_layouts(tmp_path: Path, images: str, depths: str, root: str, split: str
     assert [f"no {other} pair" in warning for warning in source.warnings] == [True]
 
 
+def test_pipes_devices_and_names_for_terminals_are_left_out(tmp_path: Path) -> None:
+    add_pair(tmp_path, "good")
+    for x, put in (("pipe", os.mkfifo), ("zero", lambda path: path.symlink_to("/dev/zero"))):
+        image, depth = add_pair(tmp_path, x)
+        for path in (image, depth) if x == "pipe" else (depth,):
+            path.unlink()
+            put(path)
+    add_pair(tmp_path, "\x1b[2J\n")
+    source = open_make3d(tmp_path)
+    assert source.names == ("train/good",)
+    told = dict((Path(name).name, reason) for name, reason, _ in source.left_out)
+    assert told["img-pipe.jpg"] == told["depth_sph_corr-pipe.mat"] == told["depth_sph_corr-zero.mat"] == "not a file"
+    assert "no printable UTF-8" in told[r"img-\x1b[2J\n.jpg"]
+
+
 def test_folders_that_say_neither_train_nor_test(tmp_path: Path) -> None:
     add_image(tmp_path / "test_pictures_of_mine", X)
     add_depth(tmp_path / "laser", X)

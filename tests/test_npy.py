@@ -148,6 +148,13 @@ BAD = {
 }
 
 
+BAD["a type that is none"] = (saved(np.zeros(3, np.uint8)).replace(b"'|u1'", b"'<f1'"), "plain numbers wanted")
+BAD["a length of 4,000 digits"] = (
+    b"\x93NUMPY\1\0\xff\x0f" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s,)}".ljust(4100) % (b"9" * 4000),
+    "plain numbers wanted",
+)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_no_array_of_numbers_is_refused(tmp_path, case, method):

@@ -413,6 +413,19 @@ def test_a_damaged_file_of_a_finished_cell_is_done_again(finished, small_store, 
     assert scores(out) == scores(finished)
 
 
+def test_a_finished_cell_of_another_kind_is_none(finished, small_store, tmp_path):
+    out = StudyFolder(tmp_path / "out")
+    copy(finished, out.path)
+    cell = make_plan(read_study(write_study(tmp_path, small_store), {})).cells[0]
+    path, whole = out.path / "cells" / f"{cell.id}.json", out.cell(cell)
+    assert whole is not None
+    for wrong in ({"scores": {"nyu-eigen": 3}}, {"scores": []}, {"machine": None}):
+        path.unlink()
+        path.write_text(json.dumps({**whole, **wrong}))
+        assert out.cell(cell) is None
+        assert not out.is_done(cell)
+
+
 def test_seconds_of_a_run_leave_out_the_pauses(tmp_path):
     times = [0.0, 1.0, 2.0, 3.5, 1000.0, 1001.0]
     log = tmp_path / "log.jsonl"

@@ -53,6 +53,14 @@ def test_the_papers_figures():
         assert set(rows) == {"random", "imagenet", "rotation", "exemplar", "moco", "gradient-moco"}
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 10**400, "1", None])
+def test_a_time_that_is_no_number_is_told(seconds):
+    header, results = synthetic_study([synthetic_grid()])
+    wrong = [synthetic_result("moco", seconds={"finetune": seconds, "evaluate": 1.0})]
+    with pytest.raises(TrainError, match="a test: finetune of seconds of cell"):
+        blocks_of(header, wrong, "a test")
+
+
 def test_a_methods_table_has_means_beside_the_papers_figures():
     block = only_block(synthetic_grid("methods", labels=["100%"], networks=["densedepth", "fcrn"]))
     (table,) = tables_of(block)

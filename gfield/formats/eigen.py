@@ -68,7 +68,8 @@ def valid_metres(depth_HW: npt.NDArray[Any], where: str) -> npt.NDArray[np.float
     InputError
         NaN, negative values, or values over 100 m.
     """
-    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+    # Too large becomes infinite, which is refused, and so is NaN, some of which NumPy warns of.
+    with np.errstate(over="ignore", invalid="ignore"):
         metres_HW = depth_HW.astype(np.float32)
     wrong = metres_HW[~((metres_HW >= 0) & (metres_HW <= _FARTHEST_M))]
     if wrong.size:

@@ -319,7 +319,8 @@ def _read_grid(path: Path) -> npt.NDArray[np.float64]:
 
 def _read_depth(path: Path) -> npt.NDArray[np.float32]:
     """Metres, NaN where the laser saturated."""
-    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+    # Too large becomes infinite, which is refused, and so is NaN, some of which NumPy warns of.
+    with np.errstate(over="ignore", invalid="ignore"):
         metres_HW = _read_grid(path)[..., 3].astype(np.float32, order="C")
     wrong = metres_HW[~(np.isfinite(metres_HW) & (metres_HW > 0))]
     if wrong.size:
