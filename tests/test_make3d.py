@@ -88,9 +88,19 @@ def test_pipes_devices_and_names_for_terminals_are_left_out(tmp_path: Path) -> N
     add_pair(tmp_path, "\x1b[2J\n")
     source = open_make3d(tmp_path)
     assert source.names == ("train/good",)
-    told = dict((Path(name).name, reason) for name, reason, _ in source.left_out)
+    told = {Path(name).name: reason for name, reason, _ in source.left_out}
     assert told["img-pipe.jpg"] == told["depth_sph_corr-pipe.mat"] == told["depth_sph_corr-zero.mat"] == "not a file"
     assert "no printable UTF-8" in told[r"img-\x1b[2J\n.jpg"]
+
+
+def test_a_nan_that_numpy_warns_of_is_a_bad_frame_and_no_warning(tmp_path: Path) -> None:
+    values = grid()
+    values[3, 4, 3] = np.frombuffer(b"\1\0\0\0\0\0\xf0\x7f", "<f8")[0]  # one that signals
+    add_image(tmp_path / "Train400Img", X)
+    add_depth(tmp_path / "Train400Depth", X, values)
+    (frame,) = open_make3d(tmp_path).read(0, 1, BOTH)
+    assert isinstance(frame, BadFrame)
+    assert "such as nan" in frame.reason
 
 
 def test_folders_that_say_neither_train_nor_test(tmp_path: Path) -> None:

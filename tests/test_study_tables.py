@@ -55,7 +55,7 @@ def test_the_papers_figures():
 
 @pytest.mark.parametrize("seconds", [float("inf"), 10**400, "1", None])
 def test_a_time_that_is_no_number_is_told(seconds):
-    header, results = synthetic_study([synthetic_grid()])
+    header, _ = synthetic_study([synthetic_grid()])
     wrong = [synthetic_result("moco", seconds={"finetune": seconds, "evaluate": 1.0})]
     with pytest.raises(TrainError, match="a test: finetune of seconds of cell"):
         blocks_of(header, wrong, "a test")
