@@ -217,8 +217,10 @@ def _open_nyu_raw(path: Path, options: Options) -> Source:
 def open_source(kind: str, path: Path, options: Options) -> Source:
     """Open the input, and tell the user what its source warns of."""
     opened = KINDS[kind].open(path, options)
+    from gfield.frame import printable
+
     for warning in opened.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(printable(f"Warning: {warning}"), err=True)
     return opened
 
 

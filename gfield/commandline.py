@@ -35,8 +35,10 @@ class Commands(click.Group):
             click.echo("\nInterrupted.", err=True)
             ctx.exit(130)
         except OSError as error:
+            from gfield.frame import printable
+
             where = f"{error.filename}: " if error.filename is not None else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            raise click.ClickException(printable(f"{where}{error.strerror or error}")) from error
         except ValueError as error:
             from gfield.frame import UserError
 

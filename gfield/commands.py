@@ -58,6 +58,7 @@ def info(store: Path, as_json: bool) -> None:
 def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_json: bool) -> None:
     """Check STORE: hashes, checksums, missing, swapped and stale shards, and fields against the operator."""
     from gfield import console
+    from gfield.frame import printable
     from gfield.repair import repair_store
     from gfield.store import open_store
     from gfield.summary import verify_summary
@@ -69,7 +70,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
         report = verify_store(opened, sample=None if every else sample, on_bytes=advance)
     if report.findings and source_path is not None:
         for finding in report.findings:
-            click.echo(f"found: {finding.message}", err=True)
+            click.echo(printable(f"found: {finding.message}"), err=True)
         repaired = repair_store(opened, report.findings, open_again(opened, source_path))
         for path in repaired.restored:
             click.echo(f"restored: {path}", err=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gfield.frame import printable
+
 _LINE_EVERY_S = 30.0
 
 
@@ -109,11 +111,11 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=printable(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(highlight=False, markup=False).print(table)
 
 
@@ -126,7 +128,7 @@ def print_facts(facts: list[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, text in facts:
-        table.add_row(name, text)
+        table.add_row(name, printable(text))
     Console(highlight=False, markup=False).print(table)
 
 

@@ -14,9 +14,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+_LETTERS = 1000
+
 
 def printable(text: str) -> str:
-    """A text with escapes for all that does not print: names come from strangers, and terminals obey."""
+    """A text as one line to be read: escapes for all that does not print, and its middle left out where it is long.
+
+    Names and values in it come from strangers, and terminals do as they are told.
+    """
+    if len(text) > _LETTERS:
+        text = f"{text[: _LETTERS // 2]} [...] {text[-_LETTERS // 2 :]}"
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

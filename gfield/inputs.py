@@ -10,7 +10,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from gfield.frame import InputError
+from gfield.files import open_file
+from gfield.frame import InputError, printable
 
 _BLOCK = 64 * 1024
 _BLOCKS = 1024
@@ -60,10 +61,10 @@ def describe_files(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Name, size in bytes and SHA-256 of every file; more than 2,048 files are one entry, the hash of their listing."""
     sha256 = lru_cache(maxsize=8)(_sha256)  # a colour file may serve several depth files that follow each other
     if len(files) <= _LISTED:
-        return [{"name": file.name, "size": _size(file), "sha256": sha256(file)} for file in files]
+        return [{"name": printable(file.name), "size": _size(file), "sha256": sha256(file)} for file in files]
     listing, size = hashlib.sha256(), 0
     for file in files:
-        listing.update(f"{sha256(file)}  {file.name}\n".encode())
+        listing.update(f"{sha256(file)}  {printable(file.name)}\n".encode())
         size += _size(file)
     return [
         {
@@ -88,6 +89,6 @@ def _size(file: Path) -> int:
 
 def _open(file: Path) -> Any:
     try:
-        return file.open("rb", buffering=0)
+        return open_file(file)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error

@@ -134,7 +134,7 @@ def read_manifest(store: Path) -> Manifest:
 def _why_not_a_store(store: Path, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{store}: permission denied"
-    if error.errno in (errno.EINVAL, errno.EFBIG):
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         return f"{store}: {MANIFEST_PATH}: {error.strerror}"
     if store.is_dir():
         zarr = "a Zarr group without a manifest" if (store / "zarr.json").exists() else "a folder"

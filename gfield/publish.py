@@ -11,7 +11,7 @@ from typing import Any
 from blake3 import blake3
 
 from gfield.files import side_by_side, sync_folder, write_atomically
-from gfield.frame import BadFrame, Source
+from gfield.frame import BadFrame, Source, printable
 from gfield.hierarchy import hierarchy_files
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
 from gfield.shard_task import Record
@@ -133,7 +133,7 @@ def _common_folders(store: Path) -> Iterator[Path]:
 def _without_folders(reason: str, folders: Iterable[Path]) -> str:
     """A reason with file names where it has paths, which depend on where the input lies."""
     for folder in folders:
-        reason = reason.replace(f"{folder}/", "")
+        reason = reason.replace(printable(f"{folder}/"), "")
     return reason
 
 

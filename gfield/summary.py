@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gfield.build import BuildReport
 from gfield.console import print_table, readable_bytes, readable_time
-from gfield.frame import LeftOut, Source
+from gfield.frame import LeftOut, Source, printable
 from gfield.listing import counted, screenful
 from gfield.plan import Plan
 from gfield.spec import StoreSpec
@@ -43,7 +43,7 @@ def build_summary(report: BuildReport, source: Source) -> str:
     lines += _splits_lost(report, source)
     if report.root:
         lines.append(f"root hash {report.root}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> None:
@@ -71,7 +71,7 @@ def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> Non
         else "nothing to compute: the arrays are there",
         *_left_out(source.left_out),
     ]
-    print("\n".join(lines))  # noqa: T201
+    print("\n".join(map(printable, lines)))  # noqa: T201
 
 
 def verify_summary(report: VerifyReport, store: Path) -> str:
@@ -79,8 +79,8 @@ def verify_summary(report: VerifyReport, store: Path) -> str:
     verdict = f"{len(report.findings)} findings" if report.findings else "all good"
     return "\n".join(
         [
-            *(f"{finding.kind}: {finding.message}" for finding in report.findings),
-            f"{store}: {report.files} files, {readable_bytes(report.bytes)}, "
+            *(printable(f"{finding.kind}: {finding.message}") for finding in report.findings),
+            f"{printable(str(store))}: {report.files} files, {readable_bytes(report.bytes)}, "
             f"{report.recomputed} fields recomputed: {verdict}",
             f"root hash {report.root}",
         ]

@@ -25,6 +25,7 @@ import numpy as np
 
 from gfield.confined.matcells import read_cells
 from gfield.confined.result import Result, Room
+from gfield.files import open_file
 from gfield.formats.framebytes import DEFLATE, FLETCHER32, SHUFFLE, BrokenChunk, FrameBytes, grid_shape, one_line
 from gfield.frame import InputError
 
@@ -99,7 +100,7 @@ def open_hdf5(path: Path) -> h5py.File:
         shorter than its own header says.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             head = stream.read(1024)
         size = path.stat().st_size
     except OSError as error:

@@ -8,6 +8,15 @@ from pathlib import Path
 
 from gfield.frame import InputError
 
+ODD_NAME = "its path is no printable UTF-8; another name wanted"
+
+
+def no_file(path: str | Path) -> str:
+    """Why what lies at a path is no file that can be read, "" where it is; opening a pipe, say, would wait for ever."""
+    if os.path.isfile(path):
+        return ""
+    return "a link to nowhere" if os.path.islink(path) and not os.path.exists(path) else "not a file"
+
 
 def walk_once(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every folder from ``root`` down, as its path below ``root`` and the names of what lies in it beside folders.

@@ -25,6 +25,7 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
+from gfield.files import open_file
 from gfield.frame import InputError
 
 _HEADER_BYTES = 128
@@ -89,7 +90,7 @@ def read_numeric(path: Path, name: str, *, max_bytes: int = 64 * 1024 * 1024) ->
         a real, full, numeric array.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return _read_variable(file, name, max_bytes)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error

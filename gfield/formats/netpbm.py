@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gfield.files import open_file
 from gfield.frame import InputError
 
 HEADER_MOST = 512  # bytes; a longer header, by comments, is refused
@@ -70,7 +71,7 @@ def _read(path: Path, size_WH: tuple[int, int], magic: str, greatest: int, item:
     payload = width * height * (3 if magic == "P6" else 1) * item.itemsize
     most = HEADER_MOST + payload
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(most + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gfield.files import open_file
 from gfield.formats.zipped import STORED, Member, data_start, stream_member
 from gfield.frame import InputError
 
@@ -86,7 +87,7 @@ class NpyFrames:
     def _by_ranges(self, start: int, stop: int) -> Generator[bytes, None, None]:
         first = data_start(self.path, self.name, self.member) + self.start
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with open_file(self.path) as file:
                 for frame in range(start, stop):
                     data = os.pread(file.fileno(), self.frame_bytes, first + frame * self.frame_bytes)
                     if len(data) != self.frame_bytes:

@@ -22,6 +22,7 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
+from gfield.files import open_file
 from gfield.frame import InputError
 
 STORED, DEFLATED = 0, 8
@@ -68,7 +69,7 @@ def open_zip(path: Path) -> dict[str, Member]:
         overlap; there are over a million of them.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
             count, start, length = _directory_place(path, fd, size)
@@ -204,7 +205,7 @@ def read_member(path: Path, name: str, member: Member, most: int) -> bytes:
     if (larger := max(member.size, member.stored)) > most:
         raise InputError(f"{path}: {name} holds {larger} bytes; at most {most} wanted")
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_file(path) as file:
             start = _data_start(path, name, member, file.fileno())
             data = os.pread(file.fileno(), member.stored, start)
     except OSError as error:
@@ -231,7 +232,7 @@ def stream_member(path: Path, name: str, member: Member) -> Generator[bytes, Non
     """
     crc = given = 0
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_file(path) as file:
             at = _data_start(path, name, member, file.fileno())
             for piece in _pieces(path, name, member, file.fileno(), at):
                 crc, given = zlib.crc32(piece, crc), given + len(piece)
@@ -271,7 +272,7 @@ def data_start(path: Path, name: str, member: Member) -> int:
         The file is gone, or its local header is not where the directory says.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_file(path) as file:
             return _data_start(path, name, member, file.fileno())
     except OSError as error:
         raise InputError(f"{path}: {name}: {error.strerror}") from error

@@ -19,9 +19,9 @@ from typing import Literal, overload
 
 import numpy as np
 
-from gfield.formats.folders import walk_once
+from gfield.formats.folders import ODD_NAME, no_file, walk_once
 from gfield.formats.picture import SUFFIXES, picture_size, read_picture
-from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
+from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region, printable
 from gfield.listing import counted, first_of
 
 SIZE_WH = (640, 480)
@@ -199,9 +199,7 @@ def _find(root: Path) -> tuple[tuple[str, ...], list[LeftOut]]:
                 others[suffix] += 1
             else:
                 (names if (prefix + file).isprintable() else odd).append(prefix + file)
-    unnamed = [
-        LeftOut(ascii(name)[1:-1], "its path is no printable UTF-8; another name wanted") for name in sorted(odd)
-    ]
+    unnamed = [LeftOut(printable(name), ODD_NAME) for name in sorted(odd)]
     left_out = first_of(unnamed, "files")
     listed = others.most_common(_LISTED_SUFFIXES)
     rest = others.total() - sum(count for _, count in listed)
@@ -213,13 +211,13 @@ def _find(root: Path) -> tuple[tuple[str, ...], list[LeftOut]]:
 
 
 def _usable(root: Path, names: Sequence[str], *, must_open: bool) -> tuple[tuple[str, ...], list[LeftOut]]:
-    """Those of ``names`` that are files, and, on demand, may be read; opening a pipe, say, would wait for ever."""
+    """Those of ``names`` that are files, and, on demand, may be read."""
     usable: list[str] = []
     left_out: list[LeftOut] = []
     for name in names:
         path = f"{root}/{name}"
-        if not os.path.isfile(path):
-            left_out.append(LeftOut(name, "a link to nowhere" if os.path.islink(path) else "not a file"))
+        if reason := no_file(path):
+            left_out.append(LeftOut(name, reason))
         elif must_open and not os.access(path, os.R_OK):
             left_out.append(LeftOut(name, "may not be read"))
         else:

@@ -22,18 +22,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gfield.formats.folders import walk_once
+from gfield.formats.folders import ODD_NAME, no_file, walk_once
 from gfield.formats.jpeg import check_jpeg, read_jpeg
 from gfield.formats.matv5 import read_numeric
-from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
+from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region, printable
 
 SIZE_WH = (480, 640)
 DEPTH_SHAPE_HW = (55, 305)
 SATURATED_METRES = 80.0
 
 _VARIABLE = "Position3DGrid"  # channels Y, X, Z and d, the distance along the ray, in metres
-_IMAGE = re.compile(r"img-(.+)\.jpg")
-_DEPTH = re.compile(r"depth_sph_corr-(.+)\.mat")
+_IMAGE = re.compile(r"img-(.+)\.jpg", re.DOTALL)
+_DEPTH = re.compile(r"depth_sph_corr-(.+)\.mat", re.DOTALL)
 # Whole names of this kind only: a folder such as "test_run_3" above the data tells nothing of them.
 _SPLIT_FOLDER = re.compile(
     r"(?P<split>train|test)(ing)?[-_ ]?\d*[-_ ]?(imgs?|images?|depths?)?|gridlaserdata", re.IGNORECASE
@@ -156,10 +156,12 @@ def open_make3d(root: str | Path, *, on_unreadable: Literal["stop", "skip"] = "s
     root = Path(root)
     if not os.path.isdir(root):  # unlike Path.is_dir, False where the way there may not be searched
         raise InputError(f"{root}: not a folder; the folder with {_LAYOUT} wanted")
-    images, depths = _find(root)
+    images, depths, unusable = _find(root)
     pairs, left_out = _pair(images, depths)
+    left_out += unusable
     if not pairs:
         seen = f"{len(images)} images img-*.jpg and {len(depths)} depth files depth_sph_corr-*.mat"
+        seen += f", {unusable[0].name} ({unusable[0].reason})" if unusable else ""
         raise InputError(f"{root}: no pair among {seen}; {_LAYOUT} wanted")
     faults = _faults(root, pairs)
     pairs, unreadable = _without(faults, pairs)
@@ -184,17 +186,24 @@ def open_make3d(root: str | Path, *, on_unreadable: Literal["stop", "skip"] = "s
     )
 
 
-def _find(root: Path) -> tuple[list[_File], list[_File]]:
-    """All image and depth files below ``root``, through links to folders too, each folder once."""
+def _find(root: Path) -> tuple[list[_File], list[_File], list[LeftOut]]:
+    """All image and depth files below ``root``, through links to folders too, each folder once; and what is none."""
     images: list[_File] = []
     depths: list[_File] = []
+    unusable: list[LeftOut] = []
     for below, files in walk_once(root):
         split = _split(below, root)
         for file in files:
             for pattern, found in ((_IMAGE, images), (_DEPTH, depths)):
                 if match := pattern.fullmatch(file):
-                    found.append(_File(split, match[1], below / file))
-    return sorted(images), sorted(depths)
+                    path = below / file
+                    if not path.as_posix().isprintable():
+                        unusable.append(LeftOut(printable(path.as_posix()), ODD_NAME))
+                    elif reason := no_file(root / path):
+                        unusable.append(LeftOut(path.as_posix(), reason))
+                    else:
+                        found.append(_File(split, match[1], path))
+    return sorted(images), sorted(depths), unusable
 
 
 def _split(below: Path, root: Path) -> str:

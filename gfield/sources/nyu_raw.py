@@ -19,11 +19,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gfield.formats.folders import ODD_NAME
 from gfield.formats.hdf5 import contents_of
 from gfield.formats.matv5 import read_numeric
 from gfield.formats.netpbm import read_pgm_little_endian, read_ppm
 from gfield.formats.rawscenes import Readings, Scene, find_scenes, look_into, nearest_in_time, place_of
-from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region, UserError
+from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region, UserError, printable
 from gfield.listing import FilesOfPairs, Joined, counted
 from gfield.nyu_cameras import (
     INSIDE_WHITE_FRAME,
@@ -42,8 +43,6 @@ _TEST_SCENES_KEPT = (
     "{root}: scenes of the official test frames are not left out; --exclude-test nyu_depth_v2_labeled.mat does that, "
     "and a store for training that is tested on NYU wants it"
 )
-
-_ODD = "its path is no printable UTF-8; another name wanted"
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -173,7 +172,7 @@ def open_nyu_raw(
     if not (all_scenes := find_scenes(root)):
         raise InputError(f"{root}: no raw frame in it or below; {_LAYOUT} wanted")
     scenes = [scene for scene in all_scenes if scene.name.isprintable()]
-    odd = [LeftOut(ascii(scene.name)[1:-1], _ODD) for scene in all_scenes if not scene.name.isprintable()]
+    odd = [LeftOut(printable(scene.name), ODD_NAME) for scene in all_scenes if not scene.name.isprintable()]
     warnings = [_TEST_SCENES_KEPT.format(root=root)] if only is None else []
     of_test: Collection[str] = ()
     if exclude_test is not None:

@@ -44,7 +44,7 @@ def outcome(call: Callable[[], str], folder: Path, *names: str) -> str:
     """
     said = folder / "said"
     began = time.monotonic()
-    with _limited(said):
+    with _heard(said), limited():
         try:
             told = call()
         except UserError as error:
@@ -75,20 +75,28 @@ def bad_frame(frame: BadFrame, *names: str) -> None:
 
 
 @contextmanager
-def _limited(said: Path) -> Iterator[None]:
-    """So much memory and no more, and what is said kept in a file."""
+def limited() -> Iterator[None]:
+    """`BYTES` of memory more than there are, and no more."""
     with open("/proc/self/statm") as pages:
         used = int(pages.read().split()[0]) * mmap.PAGESIZE
     before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def _heard(said: Path) -> Iterator[None]:
+    """What goes to standard output and error, in a file."""
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     kept = {number: os.dup(number) for number in (1, 2)}
     try:
         for number in kept:
             os.dup2(file, number)
-        resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, before[1]))
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
         for number, was in kept.items():
             os.dup2(was, number)
             os.close(was)

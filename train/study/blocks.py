@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from train.errors import TrainError
 from train.labels import parse_labels
 from train.protocols import MAKE3D_RANGE_M
-from train.study.results import TABLES, Header, Result
+from train.study.results import LARGEST, TABLES, Header, Result
 from train.study.statistics import Estimate, estimate
 
 _LISTS = ("methods", "networks", "labels", "seeds", "stores", "protocols")
@@ -201,11 +201,15 @@ def _check_result(result: Result, source: object) -> None:
         told["pretraining"] = (result.pretraining, ("run", "steps", "loss", "seconds"))
     for name, (values, keys) in told.items():
         for key in keys:
-            if not isinstance(values.get(key), str if key == "run" else int | float):
+            if not (isinstance(values.get(key), str) if key == "run" else _is_number(values.get(key))):
                 raise TrainError(f"{source}: {key} of {name} of cell {result.cell} is {values.get(key)!r:.80}")
     accuracy = (result.pretraining or {}).get("accuracy")
-    if not isinstance(accuracy, int | float | None):
+    if accuracy is not None and not _is_number(accuracy):
         raise TrainError(f"{source}: accuracy of pretraining of cell {result.cell} is {accuracy!r:.80}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def _value(result: Result, metric: str) -> float:

@@ -132,7 +132,10 @@ class StudyFolder:
     def cell(self, cell: Cell) -> dict[str, Any] | None:
         """What a finished cell was, without the names of its rows; None if there is nothing, or nothing whole."""
         content = _read(self.path / "cells" / f"{cell.id}.json")
-        return content if content is not None and isinstance(content.get("scores"), dict) else None
+        if content is None or not isinstance(content.get("machine"), str):
+            return None
+        scores = content.get("scores")
+        return content if isinstance(scores, dict) and all(isinstance(one, dict) for one in scores.values()) else None
 
     def is_done(self, cell: Cell) -> bool:
         """Whether a cell has a score by each of its protocols."""

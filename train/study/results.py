@@ -20,7 +20,7 @@ __all__ = ["FORMAT", "TABLES", "Header", "Result", "read_line", "read_results", 
 FORMAT = "gfield study 1"
 _NUMBER = (int, float)
 # More than any score, and its square is still a number; JSON has others, such as 1e999.
-_LARGEST = 1e100
+LARGEST = 1e100
 T = TypeVar("T", "Header", "Result")
 
 
@@ -177,11 +177,12 @@ def read_line(path: Path, number: int, line: bytes, kind: str, wanted: type[T]) 
             raise TrainError(f"{where} is damaged: no {name!r}")
         if name not in names:
             raise TrainError(f"{where} is damaged: {name!r} is unknown")
-        kinds = _KINDS.get(name, (str,))
-        if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
-            raise TrainError(f"{where} is damaged: {name} is {values[name]!r}")
+        value, kinds = values[name], _KINDS.get(name, (str,))
+        too_large = isinstance(value, _NUMBER) and not abs(value) <= LARGEST
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or too_large:
+            raise TrainError(f"{where} is damaged: {name} is {value!r:.80}")
     for name, value in values.get("metrics", {}).items():
-        if isinstance(value, bool) or not isinstance(value, _NUMBER) or not abs(value) <= _LARGEST:
+        if isinstance(value, bool) or not isinstance(value, _NUMBER) or not abs(value) <= LARGEST:
             raise TrainError(f"{where} is damaged: {name} is {value!r:.80}")
     for name in ("pretrained_on", "examples"):
         if not all(isinstance(text, str) for text in values.get(name, [])):

@@ -7,9 +7,11 @@ and so is a value that the command it belongs to would refuse.
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,8 @@ STARTS = ("random", "imagenet")
 _TOP = ("name", "pretrain_seeds", "stores", "pretrain", "finetune", "network", "method", "grid")
 _GRID = ("table", "methods", "networks", "labels", "seeds", "stores", "protocols")
 _OPTIONAL: Mapping[str, list[Any]] = {"labels": ["100%"], "seeds": [0]}
+# Far more than any study has. What is not refused beforehand takes minutes to parse or to print, or cannot be printed.
+_MOST_BYTES, _MOST_DOTS, _MOST_DEPTH, _MOST_LETTERS, _MOST_ITEMS, _MOST_CELLS = 1 << 20, 200, 8, 4096, 10_000, 100_000
 Chain = tuple[tuple[str, ...], ...]
 
 
@@ -130,7 +134,8 @@ def read_study(path: Path, stores: Mapping[str, Path]) -> Study:
         If it cannot be read, or something in it is wrong: names the file, the place, what was seen and wanted.
     """
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise TrainError(f"{path}: {error.strerror or error}, wanted a study file") from error
     return parse_study(str(path), text, path.parent, stores)
@@ -138,10 +143,7 @@ def read_study(path: Path, stores: Mapping[str, Path]) -> Study:
 
 def parse_study(source: str, text: bytes, folder: Path, stores: Mapping[str, Path]) -> Study:
     """A study from the bytes of its file; see `read_study`. ``folder`` is where its relative paths begin."""
-    try:
-        content = tomllib.loads(text.decode("utf-8-sig"))  # as some editors save it
-    except (ValueError, RecursionError) as error:
-        raise TrainError(f"{source}: not TOML: {error}") from error
+    content = _content(source, text)
     for key in content:
         check_key(source, key, _TOP)
     name, seeds = content.get("name", Path(source).stem), content.get("pretrain_seeds", "one")
@@ -168,6 +170,36 @@ def parse_study(source: str, text: bytes, folder: Path, stores: Mapping[str, Pat
         raise TrainError(f"{source}: no [[grid]], wanted at least one")
     parsed = [_grid(f"{source}: [[grid]] {n}", grid, list(rows), list(places)) for n, grid in enumerate(grids, 1)]
     return Study(source, name, places, pretrain, finetune, networks, rows, parsed, seeds)
+
+
+def _content(source: str, text: bytes) -> dict[str, Any]:
+    """The file's values, none of them too large or too deep to be told of."""
+    if len(text) > _MOST_BYTES:
+        raise TrainError(f"{source}: over {_MOST_BYTES} bytes, wanted a study file")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(b".") > _MOST_DOTS:  # the parser takes the square of a key's parts
+            raise TrainError(f"{source}: line {number} has {line.count(b'.')} dots, wanted at most {_MOST_DOTS}")
+    try:
+        content = tomllib.loads(text.decode("utf-8-sig"))  # as some editors save it
+    except (ValueError, RecursionError) as error:
+        raise TrainError(f"{source}: not TOML: {error}") from error
+    todo: list[tuple[str, Any, int]] = [("", content, 0)]
+    while todo:
+        key, value, depth = todo.pop()
+        if depth > _MOST_DEPTH:
+            raise TrainError(f"{source}: tables or lists {depth} deep, wanted at most {_MOST_DEPTH}")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise TrainError(
+                f"{source}: {key} is a number of {value.bit_length()} bits, wanted at most 64, as TOML has"
+            )
+        if max(len(key), len(value) if isinstance(value, str) else 0) > _MOST_LETTERS:
+            raise TrainError(f"{source}: {key:.40} is a text of over {_MOST_LETTERS} letters, wanted a shorter one")
+        if isinstance(value, dict | list):
+            if len(value) > _MOST_ITEMS:
+                raise TrainError(f"{source}: {key} has {len(value)} entries, wanted at most {_MOST_ITEMS}")
+            items = value.items() if isinstance(value, dict) else ((key, item) for item in value)
+            todo += [(name, item, depth + 1) for name, item in items]
+    return content
 
 
 def _stores(source: str, table: Mapping[str, Any], folder: Path, given: Mapping[str, Path]) -> dict[str, Path | None]:
@@ -267,11 +299,18 @@ def _grid(where: str, grid: Mapping[str, Any], rows: Sequence[str], stores: Sequ
     labels = [spelled_labels(f"{where}: labels", label) for label in lists["labels"]]
     if "1" in labels and any(label.endswith("%") for label in labels):
         raise TrainError(f'{where}: labels has 1, one frame, beside shares, wanted "100%" or 1.0 for all frames')
-    for key, values in {**lists, "labels": labels}.items():
-        twice = [value for value in values if values.count(value) > 1]
+    lists["labels"] = labels
+    _check_lists(where, lists)
+    return Grid(grid["table"], **lists)
+
+
+def _check_lists(where: str, lists: Mapping[str, list[Any]]) -> None:
+    for key, values in lists.items():
+        twice = [value for value, times in Counter(values).items() if times > 1]
         if twice:
             raise TrainError(f"{where}: {key} has {twice[0]!r} twice, wanted each once")
-    return Grid(grid["table"], **{**lists, "labels": labels})
+    if (cells := prod(map(len, lists.values()))) > _MOST_CELLS:
+        raise TrainError(f"{where}: {cells} cells, wanted at most {_MOST_CELLS}")
 
 
 def _table(source: str, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
