@@ -38,6 +38,9 @@ MODULES = {
     "goldens": Place("goldens", 3),
 }
 
+# Those whose process begins with the library of shim.c.
+PRELOADED = frozenset({"faults", "power-loss", "power-loss-checkpoint"})
+
 
 def campaign(name: str) -> Campaign:
     """A campaign by its name."""
