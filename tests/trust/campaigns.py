@@ -31,9 +31,9 @@ MODULES = {
     "mutants-jpeg": Place("mutants", 1.5),
     "mutants-zip": Place("mutants", 1),
     "mutants-zarr": Place("mutant_stores", 1.5),
-    "mutants-manifest": Place("mutant_stores", 1.5),
     "mutants-study": Place("mutant_studies", 1),
-    "hostile": Place("hostile_inputs", 0.5),
+    "mutants-manifest": Place("mutant_stores", 1.5),
+    "hostile": Place("hostile_inputs", 1),
     "states": Place("states", 9),
     "goldens": Place("goldens", 3),
 }
