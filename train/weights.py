@@ -25,6 +25,7 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 # torchvision's DenseNet files are older than the rule that module names have no dots: norm.1 is norm1 today.
 _DOTTED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _BATCH_COUNT = ".num_batches_tracked"
+_ZIP = b"PK\x03\x04"
 # In the metadata of our .safetensors: the `state_digest` of what they hold. The format has no checksum of its own.
 DIGEST_KEY = "tensors_blake3"
 _WANTED = "wanted a state dict: names with tensors"
@@ -233,7 +234,7 @@ def _safetensors_content(path: Path) -> State:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         wanted = (file.metadata() or {}).get(DIGEST_KEY)
     if wanted is not None and (seen := state_digest(state)) != wanted:
-        raise TrainError(f"{path}: BLAKE3 of its tensors is {seen[:16]}…, wanted {wanted[:16]}… as its metadata tell")
+        raise TrainError(f"{path}: BLAKE3 of its tensors is {seen}, its metadata tell {wanted[:64]!a}: it is damaged")
     return state
 
 
@@ -242,12 +243,13 @@ def _check_zip(path: Path) -> None:
 
     Older files are no zip, and torch can be told to write no checksums, which are then all zero.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:  # by which torch tells them, too
+            return
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip() if any(part.CRC for part in archive.infolist()) else None
     if damaged is not None:
-        raise TrainError(f"{path}: {damaged} in it does not match its CRC-32, the file is damaged; {_WANTED}")
+        raise TrainError(f"{path}: {damaged!a} in it does not match its CRC-32: it is damaged")
 
 
 def _first_sentence(error: Exception) -> str:
