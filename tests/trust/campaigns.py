@@ -11,6 +11,7 @@ MODULES: dict[str, str] = {
     "checkpoint-flips": "flips",
     "trainer": "trainer",
     "checkpoint-damage": "damage",
+    "pickles": "pickles",
 }
 
 
