@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 
 from train.encoders import CLASSIFIERS, ENCODERS
 from train.errors import TrainError
+from train.state_file import load_plain, why_not_loaded
 
 State = dict[str, torch.Tensor]
 
@@ -211,15 +211,13 @@ def _content(path: Path) -> Mapping[Any, Any]:
         if path.suffix == ".safetensors":
             return _safetensors_content(path)
         _check_zip(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that are refused all the same
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path, "cpu")
     except OSError as error:
         raise TrainError(f"{path}: {error.strerror or error}") from error
     except TrainError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged or hostile bytes
-        raise TrainError(f"{path}: {_first_sentence(error)}; {_WANTED}") from error
+        raise TrainError(f"{path}: {why_not_loaded(error)}; {_WANTED}") from error
     if not isinstance(content, Mapping):
         raise TrainError(f"{path}: holds a {type(content).__name__}; {_WANTED}")
     return content
@@ -250,17 +248,6 @@ def _check_zip(path: Path) -> None:
         damaged = archive.testzip() if any(part.CRC for part in archive.infolist()) else None
     if damaged is not None:
         raise TrainError(f"{path}: {damaged!a} in it does not match its CRC-32: it is damaged")
-
-
-def _first_sentence(error: Exception) -> str:
-    # torch's messages go on for paragraphs about how to load the file all the same, and say at their end what it was.
-    stopped_by = re.search(r"GLOBAL ([\w.]+) (?:was not|whose module)", str(error))
-    if stopped_by:
-        return f"holds a Python object, {stopped_by[1]}, which is not loaded, since that may run code"
-    if isinstance(error, LookupError):
-        return "not what torch.save writes"  # the bytes were taken for a pickle, and the error's text is one of them
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split(". ")[0].rstrip(".")
 
 
 def _counted(entries: Iterable[str], verdict: str, shown: int = 3) -> str:

@@ -26,6 +26,7 @@ MODULES = {
     "builders": Place("builders", 4),
     "trainer": Place("trainer", 9),
     "checkpoint-damage": Place("checkpoint_damage", 1),
+    "pickles": Place("pickles", 1),
     "mutants-hdf5": Place("mutants", 2),
     "mutants-mat5": Place("mutants", 1),
     "mutants-jpeg": Place("mutants", 1.5),
