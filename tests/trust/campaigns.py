@@ -10,6 +10,7 @@ from tests.trust.campaign import Campaign
 MODULES: dict[str, str] = {
     "kills": "kills",
     "builders": "builders",
+    "resources": "resources",
     "checkpoint-flips": "flips",
 }
 
