@@ -35,6 +35,7 @@ MODULES = {
     "mutants-study": Place("mutant_studies", 1),
     "mutants-manifest": Place("mutant_stores", 1.5),
     "hostile": Place("hostile_inputs", 1),
+    "resources": Place("resources", 2),
     "states": Place("states", 9),
     "goldens": Place("goldens", 3),
 }
