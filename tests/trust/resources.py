@@ -16,8 +16,8 @@ from gfield.dispatch import local_cluster  # noqa: F401
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import in_child
 from tests.trust.inputs import Small, small
-from tests.trust.mounts import have_own_mounts, obey_permissions, read_only, resize, small_disk, writable_again
-from tests.trust.room import Room
+from tests.trust.mounts import also_at, have_own_mounts, obey_permissions, read_only, resize, small_disk, writable_again
+from tests.trust.room import Room, pictures_of
 
 MIB = 1 << 20
 NAMES = {
@@ -87,7 +87,11 @@ def full_disk_under_a_store(room: Room) -> None:
 def full_shared_memory(room: Room) -> None:
     """Nothing more fits into /dev/shm."""
     have_own_mounts()
-    room.to_relative()  # the case's folder may lie in it
+    # The case's folder may lie in it.
+    place = Path("/mnt")
+    also_at(room.folder, place)
+    room.mat, room.store = (place / path.relative_to(room.folder) for path in (room.mat, room.store))
+    room.folder = place
     small_disk(Path("/dev/shm"), "size=4k,nr_inodes=2")
     Path("/dev/shm/full").write_bytes(bytes(4096))
     room.run(room.build("--workers", "1"))
@@ -147,11 +151,12 @@ def name_of_the_store(room: Room, name: str) -> None:
 
 
 def name_of_the_input(room: Room, name: str) -> None:
-    """The input, and the folder that it lies in, have an odd name."""
-    folder = room.folder / name[:200]
-    folder.mkdir()
-    room.mat = room.mat.rename(folder / (name[:200] + ".mat"))
+    """The input lies in a folder with an odd name; then it has one itself, which is part of the store."""
+    room.mat = room.mat.parent.rename(room.folder / name[:250]) / room.mat.name
     _see_a_name(room)
+    room.mat = room.mat.rename(room.mat.with_name(name[:250] + ".mat"))
+    room.store = room.store.with_name("other.zarr")
+    room.run(room.build("--on-error", "skip"))
 
 
 def _see_a_name(room: Room) -> None:
@@ -179,6 +184,7 @@ def clocks(room: Room, first: float, then: float) -> None:
 
 def closed_streams(room: Room, closed: str) -> None:
     """Standard streams are closed, or lead nowhere, when a command begins."""
+    room.deaf = "2>&-" in closed
     room.run_anew(room.build(), f'exec "$@" {closed}')
     check = ["verify", "--all", "--", str(room.store)]
     for command in (["info", "--", str(room.store)], check, room.build("--overwrite"), room.build("--json")):
@@ -251,20 +257,21 @@ CASES: dict[str, Callable[[Room], None]] = {
 }
 
 
-def _prepare(folder: Path) -> Small:
-    return small(folder)
+def _prepare(folder: Path) -> tuple[Small, list[bytes]]:
+    of = small(folder)
+    return of, pictures_of(of.store)
 
 
-def _case(of: Small, number: int, rng: np.random.Generator, folder: Path) -> str:
+def _case(prepared: tuple[Small, list[bytes]], number: int, rng: np.random.Generator, folder: Path) -> str:
     del rng
-    name = [*CASES][number]
+    name, (of, pictures) = [*CASES][number], prepared
     inputs, stores = folder / "inputs", folder / "stores"
     inputs.mkdir()
     stores.mkdir()
     mat = Path(shutil.copy(of.mat, inputs / of.mat.name))
     shutil.copy(of.folder / "splits.mat", inputs / "splits.mat")
     # In a child, with which its mounts go.
-    return in_child(_inside, name, Room(of, folder, mat, stores / "s.zarr"), seconds=SECONDS)
+    return in_child(_inside, name, Room(of, folder, mat, stores / "s.zarr", pictures), seconds=SECONDS)
 
 
 def _inside(name: str, room: Room) -> str:
