@@ -183,14 +183,21 @@ def clocks(room: Room, first: float, then: float) -> None:
 
 
 def closed_streams(room: Room, closed: str) -> None:
-    """Standard streams are closed, or lead nowhere, when a command begins."""
+    """Standard streams are closed when a command begins, which is no reason not to do its work."""
     room.deaf = "2>&-" in closed
-    room.run_anew(room.build(), f'exec "$@" {closed}')
-    check = ["verify", "--all", "--", str(room.store)]
-    for command in (["info", "--", str(room.store)], check, room.build("--overwrite"), room.build("--json")):
-        room.run_anew(command, f'exec "$@" {closed}')
+    for command in (room.build(), ["verify", "--all", "--", str(room.store)], room.build("--json")):
+        if not room.run_anew(command, f'exec "$@" {closed}'):
+            raise Wrong(f"{command[0]} does nothing with {closed}")
     room.mend()
     room.see()
+
+
+def full_output(room: Room) -> None:
+    """Standard output leads to a full disk."""
+    for command in (room.build(), ["verify", "--all", "--", str(room.store)], ["info", "--", str(room.store)]):
+        if room.run_anew(command, 'exec "$@" > /dev/full'):
+            raise Wrong(f"{command[0]} does not say that nobody has heard it")
+    room.mend()
 
 
 def no_home(room: Room) -> None:
@@ -236,7 +243,7 @@ def no_current_folder(room: Room) -> None:
 
 CASES: dict[str, Callable[[Room], None]] = {
     **{f"{count} descriptors": partial(descriptors, count=count) for count in (64, 32, 24, 16, 12, 9)},
-    **{f"{more} MiB more": partial(memory, more=more) for more in (1, 4, 16, 32, 64, 128, 256, 1024)},
+    **{f"{more} MiB more": partial(memory, more=more) for more in (1, 8, 32, 64, 128, 256)},
     **{f"a disk of {size}": partial(full_disk, options=f"size={size}") for size in ("8k", "24k", "48k", "72k", "96k")},
     **{f"{n} inodes": partial(full_disk, options=f"size=1m,nr_inodes={n}") for n in (2, 5, 12, 30, 50)},
     "a store on a full disk": full_disk_under_a_store,
@@ -250,7 +257,7 @@ CASES: dict[str, Callable[[Room], None]] = {
     "a clock at zero": partial(clocks, first=0.0, then=0.0),
     "a clock before 1970": partial(clocks, first=-1e9, then=1e9),
     **{f"streams {how}": partial(closed_streams, closed=how) for how in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-")},
-    "standard output on a full disk": partial(closed_streams, closed="> /dev/full"),
+    "standard output on a full disk": full_output,
     "no HOME": no_home,
     "no TMPDIR": no_temporary_folder,
     "no current folder": no_current_folder,
