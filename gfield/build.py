@@ -122,10 +122,13 @@ def make_spec(
     Raises
     ------
     BuildError
-        If the source has no such array or level, or no frame.
+        If the source has no such array or level, or no frame, or a name that is no text.
     """
     if not source.names:
         raise BuildError(f"{source.kind}: no frame to build from")
+    for name in (*source.names, *(file.name for file in source.inputs())):
+        if not _is_text(name):
+            raise BuildError(f"{name!r}: the store would have this name in it, and it is no UTF-8; rename the file")
     for name in optional:
         if name not in source.provides:
             has = ", ".join(sorted(source.provides & set(OPTIONAL_ARRAYS))) or "none"
@@ -167,6 +170,14 @@ def make_spec(
             f"{files} files of {spec.frames_per_shard} frames; at most {MOST_FILES - 100} in a store wanted"
         )
     return spec
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def build_store(

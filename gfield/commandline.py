@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,10 @@ def stacked(*decorators: Decorator) -> Decorator:
 class Commands(click.Group):
     """A group whose commands report a user's mistake in one line instead of a traceback."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        replace_closed_streams()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -38,13 +43,46 @@ class Commands(click.Group):
             from gfield.frame import printable
 
             where = f"{error.filename}: " if error.filename is not None else ""
+            if not where and _output_is_lost():
+                where = "standard output: "
             raise click.ClickException(printable(f"{where}{error.strerror or error}")) from error
+        except MemoryError as error:
+            raise click.ClickException(": ".join(filter(None, ("not enough memory", str(error))))) from error
+        except RuntimeError as error:
+            if str(error) != "can't start new thread":
+                raise
+            raise click.ClickException(f"{error}: not enough memory, or too many processes") from error
         except ValueError as error:
             from gfield.frame import UserError
 
             if not isinstance(error, UserError):
                 raise
             raise click.ClickException(str(error)) from error
+
+
+def replace_closed_streams() -> None:
+    """Let standard streams that were closed when this process began lead to the null device.
+
+    The first files that are opened would else get their numbers, and whatever is printed to these would go into them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _output_is_lost() -> bool:
+    """Whether standard output takes no more; what is left for it is then dropped, lest Python end with its error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 class Level(click.ParamType[tuple[int, int]]):

@@ -42,6 +42,11 @@ def resize(folder: Path, options: str) -> None:
     _mount("trust", folder, "tmpfs", _MS_REMOUNT, options)
 
 
+def also_at(folder: Path, place: Path) -> None:
+    """Make a folder be seen at another place too, over what is there."""
+    _mount(str(folder), place, "", _MS_BIND, "")
+
+
 def read_only(folder: Path) -> None:
     """Make a folder one that nobody can write to."""
     _mount(str(folder), folder, "", _MS_BIND, "")
