@@ -10,6 +10,7 @@ from tests.trust.campaign import Campaign
 MODULES: dict[str, str] = {
     "checkpoint-flips": "flips",
     "trainer": "trainer",
+    "elastic": "elastic",
     "checkpoint-damage": "damage",
     "pickles": "pickles",
 }
