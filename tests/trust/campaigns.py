@@ -25,6 +25,7 @@ MODULES = {
     "damage": Place("damage", 5),
     "builders": Place("builders", 4),
     "trainer": Place("trainer", 9),
+    "elastic": Place("elastic", 3),
     "checkpoint-damage": Place("checkpoint_damage", 1),
     "pickles": Place("pickles", 1),
     "mutants-hdf5": Place("mutants", 2),

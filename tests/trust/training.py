@@ -91,7 +91,13 @@ def ground(folder: Path) -> Ground:
 
 
 def start(
-    arguments: tuple[Any, ...], says: Path, watched: Path, die_at: int | None = None, program: str = "train"
+    arguments: tuple[Any, ...],
+    says: Path,
+    watched: Path,
+    die_at: int | None = None,
+    *,
+    program: str = "train",
+    before: Callable[[], None] | None = None,
 ) -> Child:
     """Start a command.
 
@@ -107,9 +113,11 @@ def start(
         Before this one of them, counted from 1, the process kills itself.
     program
         Whose command: of ``train`` or ``gfield``.
+    before
+        Called in the new process first.
     """
     says.write_bytes(b"")
-    return Child(_command, program, [str(argument) for argument in arguments], watched, die_at, says=says)
+    return Child(_command, program, [str(argument) for argument in arguments], watched, die_at, before, says=says)
 
 
 def end_of(child: Child, says: Path, seconds: float = 60) -> Ended:
@@ -140,6 +148,7 @@ def once(ground: Ground, name: str, find_out: Callable[[Path], dict[str, Any]]) 
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
+            shutil.rmtree(ground.folder / name, ignore_errors=True)  # of a case that took too long
             (ground.folder / name).mkdir()
             path.write_text(json.dumps(find_out(ground.folder / name)))
     return dict(json.loads(path.read_text()))
@@ -202,9 +211,13 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in found)
 
 
-def _command(program: str, arguments: list[str], watched: Path, die_at: int | None) -> tuple[int, int]:
+def _command(
+    program: str, arguments: list[str], watched: Path, die_at: int | None, before: Callable[[], None] | None
+) -> tuple[int, int]:
     # Whoever runs the campaign in the background has told its children to ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if before is not None:
+        before()
     calls = _Calls(str(watched), die_at)
     sys.addaudithook(calls.see)
     try:
