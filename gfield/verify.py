@@ -7,9 +7,11 @@ are equal bit for bit (on a sample of frames, or on all).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -111,6 +113,8 @@ def _check_file(store: Store, path: str) -> Finding | None:
     wanted, file = store.manifest.files[path], store.path / path
     if not file.is_file():
         return Finding("missing", path, f"{path}: missing")
+    if led_to := _led_inside(store, path):
+        return Finding("swapped", path, f"{path}: a link to {led_to} of the same store")
     size, blake3 = hash_file(file)
     if (size, blake3) == (wanted.size, wanted.blake3):
         return None
@@ -121,6 +125,17 @@ def _check_file(store: Store, path: str) -> Finding | None:
         return Finding("size", path, f"{path}: {size} bytes, wanted {wanted.size}")
     frames = _damaged_frames(store, path)
     return Finding("content", path, f"{path}: hash {blake3[:12]}, wanted {wanted.blake3[:12]}{frames}")
+
+
+def _led_inside(store: Store, path: str) -> str:
+    """The other place in the store that a link leads to, where a repair would change both files; else empty.
+
+    A link that leads out of the store may be meant, as in caches that keep all files elsewhere.
+    """
+    root = os.path.realpath(store.path)
+    real = Path(os.path.realpath(store.path / path))
+    inside = real.relative_to(root).as_posix() if real.is_relative_to(root) else path
+    return inside if inside != path else ""
 
 
 def _damaged_frames(store: Store, path: str) -> str:

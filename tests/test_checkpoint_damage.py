@@ -230,6 +230,17 @@ def test_a_malicious_pickle_with_the_right_hash_is_never_executed(run, kind):
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_what_is_not_loaded_is_told_without_advice_to_load_it(run, protocol):
+    """Of a pickle of protocol 3 torch warns, too, before it refuses it."""
+    data = zip_with(pickle.dumps({"model": Canary(run / "canary")}, protocol=protocol))
+    forge(run / "checkpoints" / "step-000000010", data)
+    _, said = load(run)
+    assert said[0].endswith(
+        "state.pt: holds a Python object, posix.mkdir, which is not loaded, since that may run code"
+    )
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -101,10 +101,10 @@ def test_a_picture_that_takes_for_ever_is_given_up(monkeypatch, no_process):
     data = many_scans(2000)
     assert len(data) < 1_000_000
     monkeypatch.setattr(confine, "SECONDS", 1)
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(InputError, match=r"slow\.jpg: takes more than 1 s to parse"):
         decode_jpeg(data, "slow.jpg")
-    assert time.process_time() - began < 1, "it is another process that takes the time"
+    assert time.thread_time() - began < 1, "it is another process that takes the time"
 
 
 def test_a_chunk_that_is_larger_than_the_memory_is_damage(tmp_path):

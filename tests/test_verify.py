@@ -174,6 +174,19 @@ def test_repair_changes_nothing_where_something_that_is_not_the_stores_is_in_the
     assert (copy / RGB_0).read_bytes() == (built / RGB_0).read_bytes()
 
 
+def test_a_link_to_another_file_of_the_store_is_named_even_where_its_content_is_right(copy, built, source, tmp_path):
+    """Shards are swapped, and a link has what it should by the other's place, until that is repaired."""
+    swap(copy)
+    (copy / RGB_0).unlink()
+    (copy / RGB_0).symlink_to(copy / RGB_1)
+    (copy / FIELD_0).rename(tmp_path / "elsewhere")
+    (copy / FIELD_0).symlink_to(tmp_path / "elsewhere")
+    report = verify_store(open_store(copy))
+    assert {finding.path: finding.kind for finding in report.findings} == {RGB_0: "swapped", RGB_1: "swapped"}
+    assert repair_store(open_store(copy), report.findings, source).different == ()
+    assert verify_store(open_store(copy)).findings == ()
+
+
 def test_a_link_to_a_folder_is_named_unless_files_of_the_store_are_there(copy, tmp_path):
     (copy / "320x240").rename(tmp_path / "elsewhere")
     (copy / "320x240").symlink_to(tmp_path / "elsewhere")
@@ -185,7 +198,7 @@ def test_a_link_to_a_folder_is_named_unless_files_of_the_store_are_there(copy, t
 def test_a_pipe_for_the_manifest_is_an_error_and_is_not_waited_for(copy):
     (copy / MANIFEST_PATH).unlink()
     os.mkfifo(copy / MANIFEST_PATH)
-    with pytest.raises(StoreError, match="wanted a store that `gfield build` has finished"):
+    with pytest.raises(StoreError, match="A pipe, a socket or a device; a plain file wanted"):
         open_store(copy)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -87,15 +89,39 @@ def parse_state(data: bytes, digest: str, device: torch.device | str) -> dict[st
     if not data.startswith(_ZIP):
         raise DamagedError("is no file of torch.save as it is today")
     try:
-        state = torch.load(BytesIO(data), map_location=device, weights_only=True)
+        state = load_plain(BytesIO(data), device)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         # The hash is right, so it was written so on purpose; torch has many exceptions for that.
-        raise DamagedError(f"holds what is not loaded: {first_line(error)}") from error
+        raise DamagedError(why_not_loaded(error)) from error
     if not isinstance(state, dict):
         raise DamagedError(f"holds a {type(state).__name__}, wanted a dict")
     return state
+
+
+def load_plain(file: Path | BytesIO, device: torch.device | str) -> Any:
+    """What `torch.load` takes out of a file without running code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files that are refused all the same
+        return torch.load(file, map_location=device, weights_only=True)
+
+
+def why_not_loaded(error: Exception) -> str:
+    """What `load_plain` had against a file, in one line.
+
+    torch's messages go on for paragraphs about how to load it all the same, and say at their end what it was.
+    """
+    text = str(error)
+    stopped_by = re.search(r"GLOBAL ([\w.]+) (?:was not|whose module)", text)
+    if stopped_by:
+        return f"holds a Python object, {stopped_by[1]}, which is not loaded, since that may run code"
+    if isinstance(error, LookupError):
+        return "not what torch.save writes"  # the bytes were taken for a pickle, and the error's text is one of them
+    if "WeightsUnpickler error" in text:
+        return "not what torch.save writes of tensors and numbers"
+    told = re.sub(r"^\[enforce fail at [^]]*\] \. ", "", first_line(error))
+    return told.split(". ")[0].rstrip(".")
 
 
 def first_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 
 from train.encoders import CLASSIFIERS, ENCODERS
 from train.errors import TrainError
+from train.state_file import load_plain, why_not_loaded
 
 State = dict[str, torch.Tensor]
 
@@ -25,6 +25,7 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 # torchvision's DenseNet files are older than the rule that module names have no dots: norm.1 is norm1 today.
 _DOTTED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _BATCH_COUNT = ".num_batches_tracked"
+_ZIP = b"PK\x03\x04"
 # In the metadata of our .safetensors: the `state_digest` of what they hold. The format has no checksum of its own.
 DIGEST_KEY = "tensors_blake3"
 _WANTED = "wanted a state dict: names with tensors"
@@ -210,15 +211,13 @@ def _content(path: Path) -> Mapping[Any, Any]:
         if path.suffix == ".safetensors":
             return _safetensors_content(path)
         _check_zip(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that are refused all the same
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path, "cpu")
     except OSError as error:
         raise TrainError(f"{path}: {error.strerror or error}") from error
     except TrainError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged or hostile bytes
-        raise TrainError(f"{path}: {_first_sentence(error)}; {_WANTED}") from error
+        raise TrainError(f"{path}: {why_not_loaded(error)}; {_WANTED}") from error
     if not isinstance(content, Mapping):
         raise TrainError(f"{path}: holds a {type(content).__name__}; {_WANTED}")
     return content
@@ -233,7 +232,7 @@ def _safetensors_content(path: Path) -> State:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         wanted = (file.metadata() or {}).get(DIGEST_KEY)
     if wanted is not None and (seen := state_digest(state)) != wanted:
-        raise TrainError(f"{path}: BLAKE3 of its tensors is {seen[:16]}…, wanted {wanted[:16]}… as its metadata tell")
+        raise TrainError(f"{path}: BLAKE3 of its tensors is {seen}, its metadata tell {wanted[:64]!a}: it is damaged")
     return state
 
 
@@ -242,23 +241,13 @@ def _check_zip(path: Path) -> None:
 
     Older files are no zip, and torch can be told to write no checksums, which are then all zero.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:  # by which torch tells them, too
+            return
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip() if any(part.CRC for part in archive.infolist()) else None
     if damaged is not None:
-        raise TrainError(f"{path}: {damaged} in it does not match its CRC-32, the file is damaged; {_WANTED}")
-
-
-def _first_sentence(error: Exception) -> str:
-    # torch's messages go on for paragraphs about how to load the file all the same, and say at their end what it was.
-    stopped_by = re.search(r"GLOBAL ([\w.]+) (?:was not|whose module)", str(error))
-    if stopped_by:
-        return f"holds a Python object, {stopped_by[1]}, which is not loaded, since that may run code"
-    if isinstance(error, LookupError):
-        return "not what torch.save writes"  # the bytes were taken for a pickle, and the error's text is one of them
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split(". ")[0].rstrip(".")
+        raise TrainError(f"{path}: {damaged!a} in it does not match its CRC-32: it is damaged")
 
 
 def _counted(entries: Iterable[str], verdict: str, shown: int = 3) -> str:

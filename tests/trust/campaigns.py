@@ -26,6 +26,7 @@ MODULES = {
     "builders": Place("builders", 4),
     "trainer": Place("trainer", 9),
     "checkpoint-damage": Place("checkpoint_damage", 1),
+    "pickles": Place("pickles", 1),
     "mutants-hdf5": Place("mutants", 2),
     "mutants-mat5": Place("mutants", 1),
     "mutants-jpeg": Place("mutants", 1.5),
@@ -34,6 +35,7 @@ MODULES = {
     "mutants-study": Place("mutant_studies", 1),
     "mutants-manifest": Place("mutant_stores", 1.5),
     "hostile": Place("hostile_inputs", 1),
+    "resources": Place("resources", 2),
     "states": Place("states", 9),
     "goldens": Place("goldens", 3),
 }

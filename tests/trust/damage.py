@@ -181,16 +181,19 @@ def _build_anew(prepared: Prepared, stores: Stores, codec: str) -> str:
 
 
 def _differences(copy: Path, wanted: Path) -> tuple[set[str], set[str]]:
-    """Files that are not what they should be, wherever a link leads to them; and those that should not be there."""
+    """Files that are not what they should be, also by links that lead out of the store; and those of nobody."""
     files = {path.relative_to(wanted).as_posix() for path in wanted.rglob("*") if path.is_file()}
-    damaged = {path for path in files if not _is_file_of(copy / path, (wanted / path).read_bytes())}
+    damaged = {path for path in files if not _is_file_of(copy, path, (wanted / path).read_bytes())}
     folders = {parent.as_posix() for path in files for parent in Path(path).parents}
     others = {*_statuses(copy)} - files
     return damaged, {path for path in others if not (path in folders and (copy / path).is_dir())}
 
 
-def _is_file_of(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == content
+def _is_file_of(copy: Path, name: str, content: bytes) -> bool:
+    path, root = copy / name, copy.resolve()
+    if not path.is_file() or path.read_bytes() != content:
+        return False
+    return path.resolve() == root / name or not path.resolve().is_relative_to(root)
 
 
 def _statuses(folder: Path) -> dict[str, tuple[int, int]]:

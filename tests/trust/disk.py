@@ -244,12 +244,22 @@ def check_film(before: Disk, trace: Sequence[Operation], root: Path) -> None:
     assert not differ, f"the trace does not lead to {', '.join(differ[:5])}"
 
 
-def power_cut(before: Disk, trace: Sequence[Operation], rng: np.random.Generator, root: Path) -> int:
-    """Make what a power cut leaves in a new folder; tell after how many operations, now and then all, it came."""
-    cut = len(trace) if rng.random() < _AT_THE_END else int(rng.integers(len(trace)))
+def power_cut(
+    before: Disk, trace: Sequence[Operation], rng: np.random.Generator, root: Path, *, worst: bool = False
+) -> int:
+    """Make what a power cut leaves in a new folder.
+
+    Returns
+    -------
+    int
+        After how many operations it came: any number, now and then all; the worst comes after all of them, and then
+        nothing is left but what was forced.
+    """
+    cut = len(trace) if worst or rng.random() < _AT_THE_END else int(rng.integers(len(trace)))
     state = copy.deepcopy(before)
     state.run(trace[:cut])
-    state.cut_power(rng)
+    if not worst:
+        state.cut_power(rng)
     root.mkdir()
     state.write(root)
     return cut

@@ -57,7 +57,7 @@ def _killed(scene: Scene, disk: Path, number: int, trace: Path) -> None:
 
 def _case(films: list[Film], number: int, rng: np.random.Generator, folder: Path) -> str:
     scene, before, trace = films[number % len(films)]
-    cut = power_cut(before, trace, rng, folder / "disk")
+    cut = power_cut(before, trace, rng, folder / "disk", worst=number < len(films))
     try:
         return f"{scene.name}: {in_child(_checked, scene, folder / 'disk', cut == len(trace))}"
     except Wrong as wrong:

@@ -67,7 +67,7 @@ def _prepare(folder: Path) -> Film:
 
 def _case(film: Film, number: int, rng: np.random.Generator, folder: Path) -> str:
     disk = folder / "disk"
-    cut = power_cut(film.before, film.trace, rng, disk)
+    cut = power_cut(film.before, film.trace, rng, disk, worst=number == 0)
     done = sum(operation.kind == Kind.MARK for operation in film.trace[:cut])
     allowed = {None, *_LOADED[:1]} if done == 0 else {*_LOADED[done - 1 : done + 1]}
     try:

@@ -90,8 +90,10 @@ def ground(folder: Path) -> Ground:
     return Ground(folder, folder / "nyu.zarr")
 
 
-def start(arguments: tuple[Any, ...], says: Path, watched: Path, die_at: int | None = None) -> Child:
-    """Start a command of `train`.
+def start(
+    arguments: tuple[Any, ...], says: Path, watched: Path, die_at: int | None = None, program: str = "train"
+) -> Child:
+    """Start a command.
 
     Parameters
     ----------
@@ -103,9 +105,11 @@ def start(arguments: tuple[Any, ...], says: Path, watched: Path, die_at: int | N
         Calls of the file system that name something in this folder are counted.
     die_at
         Before this one of them, counted from 1, the process kills itself.
+    program
+        Whose command: of ``train`` or ``gfield``.
     """
     says.write_bytes(b"")
-    return Child(_command, [str(argument) for argument in arguments], watched, die_at, says=says)
+    return Child(_command, program, [str(argument) for argument in arguments], watched, die_at, says=says)
 
 
 def end_of(child: Child, says: Path, seconds: float = 60) -> Ended:
@@ -125,9 +129,9 @@ def end_of(child: Child, says: Path, seconds: float = 60) -> Ended:
     return Ended(code, says.read_text(), calls)
 
 
-def run(arguments: tuple[Any, ...], says: Path, watched: Path) -> Ended:
+def run(arguments: tuple[Any, ...], says: Path, watched: Path, program: str = "train") -> Ended:
     """A command from its start to its end."""
-    return end_of(start(arguments, says, watched), says)
+    return end_of(start(arguments, says, watched, program=program), says)
 
 
 def once(ground: Ground, name: str, find_out: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -198,13 +202,13 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in found)
 
 
-def _command(arguments: list[str], watched: Path, die_at: int | None) -> tuple[int, int]:
+def _command(program: str, arguments: list[str], watched: Path, die_at: int | None) -> tuple[int, int]:
     # Whoever runs the campaign in the background has told its children to ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     calls = _Calls(str(watched), die_at)
     sys.addaudithook(calls.see)
     try:
-        cli.train.main(arguments, prog_name="train")
+        getattr(cli, program).main(arguments, prog_name=program)
     except SystemExit as end:
         return int(end.code or 0), calls.seen
     return 0, calls.seen
