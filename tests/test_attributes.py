@@ -132,6 +132,7 @@ def test_a_shard_too_small_for_its_index_costs_no_look_at_every_frame(small_stor
         ("80x60/./rgb", Entry(1, "0" * 64, "")),
         ("80x60//rgb", Entry(1, "0" * 64, "")),
         ("", Entry(1, "0" * 64, "")),
+        ("a" * 256, Entry(1, "0" * 64, "")),
         ("\x1b[2J", Entry(1, "0" * 64, "")),
         ("x", Entry(-1, "0" * 64, "")),
         ("x", Entry(1 << 63, "0" * 64, "")),
