@@ -259,7 +259,8 @@ def alone(target: Path) -> Iterator[None]:
     The lock goes with its process, however that ends.
     """
     path = lock_path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # a file, and then what follows says better what is wrong
+        path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("wb") as lock:
             try:
