@@ -350,7 +350,8 @@ def test_a_command_does_its_work_without_standard_streams(built, closed):
 
 def test_an_output_that_takes_no_more_is_told_of_in_one_line(built):
     command = ["sh", "-c", 'exec "$@" > /dev/full', "sh", sys.executable, "-m", "cli", "verify", built]
-    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     assert (run.returncode, run.stderr) == (1, "Error: standard output: No space left on device\n")
 
 
