@@ -359,3 +359,43 @@ def test_the_real_samples_build_and_verify(real_nyu, real_make3d, tmp_path):
         assert len(open_store(tmp_path / name)) == frames
     assert open_store(tmp_path / "nyu.zarr").rows("train").size == 20
     assert not Path(tmp_path / "nyu.zarr.png").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_does_its_work_without_standard_streams(built, closed):
+    command = [sys.executable, "-m", "cli", "verify", built]
+    assert subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], check=False).returncode == 0
+
+
+def test_an_output_that_takes_no_more_is_told_of_in_one_line(built):
+    command = ["sh", "-c", 'exec "$@" > /dev/full', "sh", sys.executable, "-m", "cli", "verify", built]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert (run.returncode, run.stderr) == (1, "Error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "Error: not enough memory\n"),
+        (MemoryError("Unable to allocate 1 MiB"), "Error: not enough memory: Unable to allocate 1 MiB\n"),
+        (RuntimeError("can't start new thread"), "can't start new thread: not enough memory, or too many processes\n"),
+    ],
+)
+def test_too_little_memory_is_told_of_in_one_line(built, monkeypatch, error, said):
+    def failing(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("gfield.verify.verify_store", failing)
+    result = CliRunner().invoke(cli.gfield, ["verify", str(built)])
+    assert result.exit_code == 1
+    assert result.output.endswith(said)
+    assert result.output.count("\n") == 1
+
+
+def test_a_name_that_is_no_text_is_told_of_in_one_line(nyu_mat, tmp_path):
+    mat = shutil.copy(nyu_mat, tmp_path / os.fsdecode(b"k\xfcche.mat"))
+    result = CliRunner().invoke(cli.gfield, ["build", "nyu", str(mat), str(tmp_path / "s")])
+    assert result.exit_code == 1
+    assert "the store would have this name in it, and it is no UTF-8; rename the file" in result.output
+    assert not (tmp_path / "s").exists()
