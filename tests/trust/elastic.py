@@ -141,5 +141,6 @@ CAMPAIGNS = [
         soak=60,
         prepare=_prepare,
         case=_case,
+        seconds=300,
     )
 ]

@@ -199,6 +199,16 @@ def logged_steps(out: Path) -> int:
         return 0
 
 
+def await_steps(child: Child, out: Path, steps: int, seconds: float = 60) -> None:
+    """Wait until so many steps of a run are logged, or its process has ended."""
+    end = time.monotonic() + seconds
+    while child.running and logged_steps(out) < steps:
+        if time.monotonic() > end:
+            child.kill(group=True)
+            raise Wrong(f"{logged_steps(out)} steps after {seconds:g} s, wanted {steps}")
+        time.sleep(0.002)
+
+
 def saved_step(out: Path) -> int | None:
     """Steps of the newest checkpoint that has its name."""
     names = [path.name for path in (out / "checkpoints").glob("step-*")]
