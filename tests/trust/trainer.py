@@ -201,5 +201,6 @@ CAMPAIGNS = [
         soak=150,
         prepare=ground,
         case=_case,
+        seconds=300,
     )
 ]

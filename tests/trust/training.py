@@ -120,7 +120,7 @@ def start(
     return Child(_command, program, [str(argument) for argument in arguments], watched, die_at, before, says=says)
 
 
-def end_of(child: Child, says: Path, seconds: float = 60) -> Ended:
+def end_of(child: Child, says: Path, seconds: float = 120) -> Ended:
     """Wait until a command has ended.
 
     Raises
