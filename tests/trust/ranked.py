@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tests.trust.training import (
     STEPS,
     Ground,
     arguments_of,
+    await_steps,
     end_of,
     leftovers,
     logged_steps,
@@ -87,10 +87,7 @@ def _start(
 
 def _interrupt(children: list[tuple[Child, Path]], out: Path, rng: np.random.Generator) -> None:
     """Kill all ranks or one of them, or tell one of them to stop, after a step that was logged."""
-    steps = logged_steps(out) + rng.integers(0, 2)
-    first = children[0][0]
-    while first.running and logged_steps(out) <= steps:
-        time.sleep(0.002)
+    await_steps(children[0][0], out, logged_steps(out) + int(rng.integers(1, 3)))
     how = rng.integers(3)
     number = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)[how]
     for child, _ in children if how == 0 else [children[rng.integers(len(children))]]:

@@ -19,6 +19,7 @@ from tests.trust.training import (
     Ended,
     Ground,
     arguments_of,
+    await_steps,
     end_of,
     ground,
     leftovers,
@@ -67,8 +68,7 @@ def _by_the_clock(life: _Life, rng: np.random.Generator, number: int) -> Ended:
 def _at_a_step(life: _Life, rng: np.random.Generator, number: int) -> Ended:
     """A signal within the step that follows one that was logged."""
     steps, child = rng.integers(STEPS), life.start()
-    while child.running and logged_steps(life.out) <= steps:
-        time.sleep(0.002)
+    await_steps(child, life.out, int(steps) + 1)
     time.sleep(rng.uniform(0, life.seconds / STEPS / 2))
     child.kill(number)
     return life.end(child)
@@ -201,5 +201,6 @@ CAMPAIGNS = [
         soak=150,
         prepare=ground,
         case=_case,
+        seconds=300,
     )
 ]

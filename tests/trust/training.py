@@ -120,7 +120,7 @@ def start(
     return Child(_command, program, [str(argument) for argument in arguments], watched, die_at, before, says=says)
 
 
-def end_of(child: Child, says: Path, seconds: float = 60) -> Ended:
+def end_of(child: Child, says: Path, seconds: float = 120) -> Ended:
     """Wait until a command has ended.
 
     Raises
@@ -197,6 +197,16 @@ def logged_steps(out: Path) -> int:
         return (out / "log.jsonl").read_bytes().count(b"\n")
     except OSError:
         return 0
+
+
+def await_steps(child: Child, out: Path, steps: int, seconds: float = 60) -> None:
+    """Wait until so many steps of a run are logged, or its process has ended."""
+    end = time.monotonic() + seconds
+    while child.running and logged_steps(out) < steps:
+        if time.monotonic() > end:
+            child.kill(group=True)
+            raise Wrong(f"{logged_steps(out)} steps after {seconds:g} s, wanted {steps}")
+        time.sleep(0.002)
 
 
 def saved_step(out: Path) -> int | None:
