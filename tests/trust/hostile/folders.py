@@ -104,6 +104,6 @@ FOLDERS = {
     "links in a circle": Hostile(_link_loop, ["self.jpg: a link to nowhere"], 0),
     "a scene whose name is for terminals": Hostile(_odd_scene, ["no printable"], 0),
     "a file whose path is for terminals": Hostile(_odd_path, ["HDF5"]),
-    "a file whose path is no UTF-8": Hostile(_odd_bytes, [".mat", "root hash"], 0),
+    "a file whose path is no UTF-8": Hostile(_odd_bytes, [".mat", "it is no UTF-8"]),
     "a store whose path is for terminals": Hostile(_nothing_here, ["no such store"]),
 }
