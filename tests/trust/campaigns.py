@@ -34,7 +34,7 @@ MODULES = {
     "mutants-zip": Place("mutants", 1),
     "mutants-zarr": Place("mutant_stores", 1.5),
     "mutants-study": Place("mutant_studies", 1),
-    "mutants-manifest": Place("mutant_stores", 1.5),
+    "mutants-manifest": Place("mutant_stores", 3),
     "hostile": Place("hostile_inputs", 1),
     "resources": Place("resources", 2),
     "states": Place("states", 9),
