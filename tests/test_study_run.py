@@ -406,7 +406,9 @@ def test_a_damaged_file_of_a_finished_cell_is_done_again(finished, small_store, 
     out = tmp_path / "out"
     copy(finished, out)
     cell = next((out / "cells").glob("random*"))
-    cell.write_bytes(cell.read_bytes()[:50])
+    whole = cell.read_bytes()
+    cell.unlink()
+    cell.write_bytes(whole[:50])
     said = train("study", write_study(tmp_path, small_store), "--out", out).output
     assert "cell 1 of 2" in said
     assert "cell 2 of 2" not in said
