@@ -46,18 +46,25 @@ class Commands(click.Group):
             if not where and _output_is_lost():
                 where = "standard output: "
             raise click.ClickException(printable(f"{where}{error.strerror or error}")) from error
-        except MemoryError as error:
-            raise click.ClickException(": ".join(filter(None, ("not enough memory", str(error))))) from error
-        except RuntimeError as error:
-            if str(error) != "can't start new thread":
-                raise
-            raise click.ClickException(f"{error}: not enough memory, or too many processes") from error
         except ValueError as error:
             from gfield.frame import UserError
 
             if not isinstance(error, UserError):
                 raise
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if not _is_for_want_of_memory(error):
+                raise
+            raise click.ClickException(
+                f"not enough memory ({' '.join(str(error).split()) or type(error).__name__})"
+            ) from error
+
+
+def _is_for_want_of_memory(error: Exception) -> bool:
+    """Whether an error is what Python, one of its threads or OpenCV says when there is no more memory to be had."""
+    return isinstance(error, MemoryError) or any(
+        said in str(error) for said in ("can't start new thread", "Insufficient memory")
+    )
 
 
 def replace_closed_streams() -> None:

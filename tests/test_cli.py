@@ -377,9 +377,10 @@ def test_an_output_that_takes_no_more_is_told_of_in_one_line(built):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "Error: not enough memory\n"),
-        (MemoryError("Unable to allocate 1 MiB"), "Error: not enough memory: Unable to allocate 1 MiB\n"),
-        (RuntimeError("can't start new thread"), "can't start new thread: not enough memory, or too many processes\n"),
+        (MemoryError(), "Error: not enough memory (MemoryError)\n"),
+        (MemoryError("Unable to allocate 1 MiB"), "Error: not enough memory (Unable to allocate 1 MiB)\n"),
+        (RuntimeError("can't start new thread"), "Error: not enough memory (can't start new thread)\n"),
+        (cv2.error("(-4:Insufficient memory)\n"), "Error: not enough memory ((-4:Insufficient memory))\n"),
     ],
 )
 def test_too_little_memory_is_told_of_in_one_line(built, monkeypatch, error, said):
@@ -389,8 +390,7 @@ def test_too_little_memory_is_told_of_in_one_line(built, monkeypatch, error, sai
     monkeypatch.setattr("gfield.verify.verify_store", failing)
     result = CliRunner().invoke(cli.gfield, ["verify", str(built)])
     assert result.exit_code == 1
-    assert result.output.endswith(said)
-    assert result.output.count("\n") == 1
+    assert result.output == said
 
 
 def test_a_name_that_is_no_text_is_told_of_in_one_line(nyu_mat, tmp_path):

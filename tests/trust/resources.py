@@ -42,7 +42,11 @@ def descriptors(room: Room, count: int) -> None:
 
 
 def memory(room: Room, more: int) -> None:
-    """A process may have no more than so many MiB of addresses, besides those that it begins with."""
+    """A process may have no more than so many MiB of addresses, besides those that it begins with.
+
+    With a few there is no room for a thread's stack, and with hundreds there is enough. Where there is room for the
+    stack and no more, Python itself may wait for ever for a thread that could not begin; no such number is tried.
+    """
 
     def limit() -> None:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -243,7 +247,7 @@ def no_current_folder(room: Room) -> None:
 
 CASES: dict[str, Callable[[Room], None]] = {
     **{f"{count} descriptors": partial(descriptors, count=count) for count in (64, 32, 24, 16, 12, 9)},
-    **{f"{more} MiB more": partial(memory, more=more) for more in (1, 8, 32, 64, 128, 256)},
+    **{f"{more} MiB more": partial(memory, more=more) for more in (1, 2, 4, 256, 512, 1024)},
     **{f"a disk of {size}": partial(full_disk, options=f"size={size}") for size in ("8k", "24k", "48k", "72k", "96k")},
     **{f"{n} inodes": partial(full_disk, options=f"size=1m,nr_inodes={n}") for n in (2, 5, 12, 30, 50)},
     "a store on a full disk": full_disk_under_a_store,
