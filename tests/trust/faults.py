@@ -38,6 +38,11 @@ def _prepare(folder: Path) -> list[Fault]:
     return quick + [fault for fault in mixed if not _is_quick(fault)]
 
 
+def _quick(faults: list[Fault]) -> int:
+    """every operation of a build from nothing, by SIGKILL and by EIO"""
+    return sum(map(_is_quick, faults))
+
+
 def _is_quick(fault: Fault) -> bool:
     """Every operation of a build from nothing, killed or refused."""
     return fault.scene.name == "from nothing" and fault.harm in HARMS[:2]
@@ -89,7 +94,7 @@ CAMPAIGNS = [
         "faults",
         "an operation on a file fails: SIGKILL, EIO, ENOSPC, EDQUOT, half a write",
         "the build says so, the next one ends in the same bytes and makes nothing again that was recorded",
-        quick=lambda faults: sum(map(_is_quick, faults)),
+        quick=_quick,
         soak=len,
         prepare=_prepare,
         case=_case,
