@@ -10,6 +10,7 @@ from pathlib import Path
 import gfield.dispatch  # noqa: F401  loaded before the children are forked, not in each of them
 from gfield.build import BuildReport, build_store, make_spec
 from gfield.field import FieldParams
+from gfield.files import TEMPORARY
 from gfield.frame import Source
 from gfield.manifest import StoreError
 from gfield.shard import hash_file
@@ -80,8 +81,8 @@ class Scene:
         root = _root(store)
         if root not in {"", self.before, self.root}:
             raise Wrong(f"root {root}, wanted {self.before or 'none'} or {self.root}")
-        aside = Staging(store, self.spec).folder / "previous"
-        if not root and self.before and _root(aside) != self.before:
+        aside = Staging(store, self.spec).folder.glob(f"*{TEMPORARY}")
+        if not root and self.before and self.before not in map(_root, aside):
             raise Wrong("the store from before is lost")
         return root
 
