@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gfield.build import BuildReport, build_store, make_spec
+    from gfield.build import BuildReport, build_store
     from gfield.field import FieldParams, gradient_field
     from gfield.frame import BadFrame, Frame, InputError, Region, Source, UserError
     from gfield.manifest import StoreError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gfield.sources.nyu_raw import open_nyu_raw
     from gfield.sources.nyuv2 import open_nyuv2
     from gfield.spec import StoreSpec
+    from gfield.specify import make_spec
     from gfield.staging import BuildError
     from gfield.store import Store, open_store
     from gfield.verify import verify_store
@@ -37,7 +38,7 @@ _HOMES = {
     "UserError": "frame",
     "build_store": "build",
     "gradient_field": "field",
-    "make_spec": "build",
+    "make_spec": "specify",
     "open_densedepth": "sources.densedepth",
     "open_images": "sources.images",
     "open_make3d": "sources.make3d",

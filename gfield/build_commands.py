@@ -235,8 +235,8 @@ def open_again(store: Store, path: Path) -> Source:
 
 
 def _spec(source: Source, options: dict[str, Any]) -> StoreSpec:
-    from gfield.build import make_spec
     from gfield.field import FieldParams
+    from gfield.specify import make_spec
 
     taken = {name: options.pop(name) for name in ("low", "high", "auto", "l2_gradient", "variant")}
     try:

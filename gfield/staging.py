@@ -15,36 +15,28 @@ folder of another that is just publishing what is in it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from glob import escape
 from pathlib import Path
-from typing import BinaryIO
 
 from gfield.attributes import parse_spec, spec_of
 from gfield.files import (
-    copy_atomically,
     file_size,
-    make_folder,
-    make_folders,
     read_file,
-    side_by_side,
     sync_folder,
     temporary_name,
     write_atomically,
 )
-from gfield.frame import BadFrame, UserError, printable
-from gfield.manifest import Entry, Manifest, StoreError, read_manifest
-from gfield.shard_task import Record, own_folders, read_record, write_record
+from gfield.frame import UserError, printable
+from gfield.manifest import Manifest, StoreError, read_manifest
+from gfield.shard_task import Record, read_record
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, canonical, digest, refusals
+from gfield.turns import alone, lock_path
 
 _SPEC = "spec.json"
 _ATTEMPTS = 10  # against another builder that does the opposite
@@ -200,110 +192,6 @@ def _looks_like_ours(target: Path) -> bool:
     try:
         return "gfield_format" in json.loads(read_file(target / "zarr.json"))["attributes"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return False
-
-
-def adopt_store(staging: Staging, manifest: Manifest) -> None:
-    """Take over from the finished store the shards that the new spec still wants.
-
-    To be done `alone`: another builder might else replace the store meanwhile, and shards of that one be taken for this
-    one's.
-    """
-    bad = [BadFrame(entry["frame"], entry["reason"]) for entry in manifest.attributes["excluded"]]
-
-    def entries(shard: int) -> Record:
-        frames = staging.spec.shard_frames(shard)
-        return Record(manifest.files, tuple(frame for frame in bad if frame.index in frames))
-
-    _adopt(staging, staging.target, entries)
-
-
-def adopt_staging(staging: Staging, other: Staging) -> None:
-    """Take over shards from an unfinished build with other parameters."""
-    _adopt(staging, other.store, lambda shard: read_record(other.records, shard))
-
-
-def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> None:
-    adopted: dict[int, Record] = {}
-    folders: list[Path] = []
-    specs = staging.spec.array_specs().values()
-    for shard in range(staging.spec.shards):
-        ours, theirs = read_record(staging.records, shard), known(shard)
-        files: dict[str, Entry] = dict(ours.files)
-        for spec in specs:
-            path = spec.shard_path(shard)
-            entry = theirs.files.get(path)
-            if path in files or entry is None or entry.fingerprint != spec.fingerprint:
-                continue
-            make_folder((staging.store / path).parent, staging.store)
-            if _link(source / path, staging.store / path, staging.scratch):
-                files[path] = entry
-                folders += own_folders(staging.store / path, spec)
-        if len(files) > len(ours.files):
-            adopted[shard] = Record(files, ours.bad or theirs.bad)
-    side_by_side(sync_folder, folders)
-    for shard, record in adopted.items():
-        # Read again, since another builder may have made the shard meanwhile.
-        files = {**record.files, **read_record(staging.records, shard).files}
-        write_record(staging.records, staging.scratch, shard, Record(files, record.bad))
-
-
-def _link(existing: Path, new: Path, scratch: Path) -> bool:
-    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone.
-
-    A folder or a pipe in its place is not taken over either.
-    """
-    if not existing.is_file():
-        return False
-    try:
-        os.link(existing, new)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
-            raise
-        if not existing.exists():
-            return False
-        copy_atomically(existing, new, scratch)
-    return True
-
-
-def lock_path(target: Path) -> Path:
-    """The file that is locked by whoever works on ``target`` alone; it is there no longer than that."""
-    return target.with_name(f"{target.name}.building-lock")
-
-
-@contextmanager
-def alone(target: Path) -> Iterator[None]:
-    """Be the only one of all builders of ``target`` that gives names to stores and staging folders, or removes them.
-
-    The lock goes with its process, however that ends.
-    """
-    path = lock_path(target)
-    make_folders(path.parent)
-    while True:
-        with path.open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError as error:
-                # Some cluster file systems have no locks. One builder at a time still publishes safely there.
-                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise
-            if not _is_still(path, lock):
-                continue  # who held it has removed it, and the next one has a new file
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_still(path: Path, file: BinaryIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
         return False
 
 

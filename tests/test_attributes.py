@@ -11,11 +11,11 @@ from blake3 import blake3
 from numcodecs import zstd
 
 from gfield.attributes import MOST_FRAMES, parse_spec
-from gfield.build import BuildError, make_spec
 from gfield.info import store_facts
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError, read_manifest
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.staging import finished_store
+from gfield.specify import make_spec
+from gfield.staging import BuildError, finished_store
 from gfield.store import open_store
 from gfield.verify import verify_store
 
@@ -205,11 +205,11 @@ def test_one_long_text_does_not_give_all_others_as_much_room(small_store, tmp_pa
 
 def test_a_store_that_could_not_be_opened_is_not_begun(nyu_mat, monkeypatch):
     source = open_nyuv2(nyu_mat)
-    monkeypatch.setattr("gfield.build.MOST_FRAMES", 9)
+    monkeypatch.setattr("gfield.specify.MOST_FRAMES", 9)
     with pytest.raises(BuildError, match="10 frames; at most 9 in a store wanted"):
         make_spec(source)
     monkeypatch.undo()
-    monkeypatch.setattr("gfield.build.MOST_FILES", 150)
+    monkeypatch.setattr("gfield.specify.MOST_FILES", 150)
     with pytest.raises(BuildError, match="60 files of 1 frames; at most 50 in a store wanted"):
         make_spec(source, frames_per_shard=1)
     monkeypatch.undo()

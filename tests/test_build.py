@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from gfield import build
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.files import make_folder
 from gfield.frame import InputError
@@ -30,6 +30,7 @@ from gfield.plan import plan_build
 from gfield.repair import repair_store
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from gfield.staging import BuildError, Staging, remove
 from gfield.store import open_store
 from gfield.verify import verify_store

@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from gfield import build
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.manifest import StoreError, read_manifest
 from gfield.sources.nyuv2 import open_nyuv2
-from gfield.staging import BuildError, Staging, alone, lock_path
+from gfield.specify import make_spec
+from gfield.staging import BuildError, Staging
 from gfield.store import open_store
+from gfield.turns import alone, lock_path
 
 from .test_build import tree
 

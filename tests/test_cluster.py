@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.dispatch import ClusterError, local_cluster, run_on_cluster
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from gfield.staging import Staging
 
 from .test_build import tree

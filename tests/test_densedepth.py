@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import gfield.sources.densedepth as module
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.formats.zipped import read_member
 from gfield.frame import BadFrame, Frame, InputError, Region, Source
 from gfield.sources.densedepth import open_densedepth
+from gfield.specify import make_spec
 from gfield.store import open_store
 
 from .test_build import tree

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import cli
 from gfield import inputs
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.formats import picture
 from gfield.frame import BadFrame, Frame, InputError, Source
 from gfield.sources.images import centre_window, open_images
+from gfield.specify import make_spec
 from gfield.store import open_store
 
 from .test_build import tree

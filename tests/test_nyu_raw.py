@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.formats.matv5 import write_numeric
 from gfield.formats.rawscenes import Reading, Scene, look_into, nearest_in_time, place_of
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Source, UserError
 from gfield.nyu_cameras import INSIDE_WHITE_FRAME, METRES_OF_RAW, depth_projection, undistortion
 from gfield.sample.nyu_mat import LabelledFrame, write_nyu_mat, write_splits
 from gfield.sources.nyu_raw import NyuRaw, open_nyu_raw
+from gfield.specify import make_spec
 from gfield.store import open_store
 
 from .test_build import tree

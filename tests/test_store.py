@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import zstd
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.files import read_file
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
 from gfield.publish import write_metadata
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec, default_frames_per_shard
+from gfield.specify import make_spec
 from gfield.store import Store, open_store
 from gfield.text_column import decode_texts
 

@@ -8,12 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
 from gfield.repair import repair_store
 from gfield.shard import ShardWriter, hash_file
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from gfield.store import open_store
 from gfield.verify import verify_store
 

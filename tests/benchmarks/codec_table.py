@@ -14,11 +14,11 @@ import google_crc32c
 import numpy as np
 from numcodecs import Zstd, blosc
 
-from gfield.build import make_spec
 from gfield.codec import CODEC_NAMES, Codec, codec_for
 from gfield.frame import BadFrame
 from gfield.shard_task import FrameLayers
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from gfield.worker import settle_worker
 
 SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import gfield.dispatch  # noqa: F401
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Frame
 from gfield.sources.nyuv2 import NyuV2, open_nyuv2
+from gfield.specify import make_spec
 
 
 @dataclass(frozen=True, eq=False)

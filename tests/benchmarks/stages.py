@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.frame import BadFrame, Frame
 from gfield.inputs import describe_files
 from gfield.shard_task import FrameLayers
 from gfield.sources.nyuv2 import NyuV2, open_nyuv2
 from gfield.spec import StoreSpec
+from gfield.specify import make_spec
 from gfield.worker import settle_worker
 
 VARIABLES = ("rgb", "depth")

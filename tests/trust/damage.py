@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.frame import Source
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
 from gfield.repair import repair_store
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec
+from gfield.specify import make_spec
 from gfield.staging import BuildError
 from gfield.store import Store, open_store
 from gfield.verify import verify_store

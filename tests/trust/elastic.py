@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 
 from gfield import open_store
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.codec import CodecName
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import in_child
 from tests.trust.inputs import small_mat

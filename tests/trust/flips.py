@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.codec import CODEC_NAMES
 from gfield.manifest import MANIFEST_PATH, StoreError
 from gfield.sources.images import open_images
+from gfield.specify import make_spec
 from gfield.store import Store, open_store
 from gfield.verify import verify_store
 from tests.trust import flipped_weights

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.codec import CODEC_NAMES
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import in_child
 from tests.trust.golden_fields import REAL_FRAMES, SETTINGS, differences, is_rendered_otherwise, pictures, real_frames

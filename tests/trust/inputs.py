@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.frame import Source
 from gfield.manifest import read_manifest
 from gfield.sample.nyu_mat import LabelledFrame, write_nyu_mat, write_splits
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec
+from gfield.specify import make_spec
 from tests.trust.children import in_child
 
 FRAMES, FRAMES_PER_SHARD = 6, 2

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.frame import Source
 from gfield.manifest import read_manifest
@@ -24,6 +24,7 @@ from gfield.sample.nyu_mat import LabelledFrame
 from gfield.sources.images import open_images
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec
+from gfield.specify import make_spec
 from tests.reference_field import sobel_field
 from tests.trust.children import in_child
 from tests.trust.inputs import rooms, small_mat

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gfield.adopt import adopt_store
 from gfield.build import build_store
 from gfield.frame import UserError
 from gfield.info import store_facts
 from gfield.manifest import MANIFEST_PATH, StoreError, read_manifest
 from gfield.spec import canonical, digest
-from gfield.staging import Staging, adopt_store, finished_store
+from gfield.staging import Staging, finished_store
 from gfield.store import Store, open_store
 from gfield.verify import verify_store
 from tests.trust.campaign import Campaign, Wrong

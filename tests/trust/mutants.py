@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.formats.jpeg import check_jpeg, read_jpeg
 from gfield.formats.matv5 import read_numeric
 from gfield.formats.picture import picture_size, read_picture
@@ -23,6 +23,7 @@ from gfield.manifest import StoreError
 from gfield.sources.densedepth import open_densedepth
 from gfield.sources.make3d import open_make3d
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from gfield.staging import BuildError
 from gfield.worker import settle_worker
 from tests.trust.campaign import Campaign, Wrong

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import gfield.dispatch  # noqa: F401  loaded before the children are forked, not in each of them
-from gfield.build import BuildReport, build_store, make_spec
+from gfield.build import BuildReport, build_store
 from gfield.field import FieldParams
 from gfield.files import TEMPORARY
 from gfield.frame import Source
@@ -17,6 +17,7 @@ from gfield.shard import hash_file
 from gfield.shard_task import read_record
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec
+from gfield.specify import make_spec
 from gfield.staging import Staging
 from gfield.store import open_store
 from gfield.verify import verify_store

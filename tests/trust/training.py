@@ -20,9 +20,10 @@ import torch
 from blake3 import blake3
 
 import cli
-from gfield.build import build_store, make_spec
+from gfield.build import build_store
 from gfield.sample.nyu_mat import write_splits
 from gfield.sources.nyuv2 import open_nyuv2
+from gfield.specify import make_spec
 from tests.trust.campaign import Wrong
 from tests.trust.children import Child, ChildDied, in_child
 from tests.trust.inputs import small_mat

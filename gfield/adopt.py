@@ -1,0 +1,81 @@
+"""What a build takes over of a finished store, and of unfinished builds with other parameters: what still fits."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gfield.files import copy_atomically, make_folder, side_by_side, sync_folder
+from gfield.frame import BadFrame
+from gfield.manifest import Entry, Manifest
+from gfield.shard_task import Record, own_folders, read_record, write_record
+from gfield.staging import Staging
+
+
+def adopt_store(staging: Staging, manifest: Manifest) -> None:
+    """Take over from the finished store the shards that the new spec still wants.
+
+    To be done `alone`: another builder might else replace the store meanwhile, and shards of that one be taken for this
+    one's.
+    """
+    bad = [BadFrame(entry["frame"], entry["reason"]) for entry in manifest.attributes["excluded"]]
+
+    def entries(shard: int) -> Record:
+        frames = staging.spec.shard_frames(shard)
+        return Record(manifest.files, tuple(frame for frame in bad if frame.index in frames))
+
+    _adopt(staging, staging.target, entries)
+
+
+def adopt_staging(staging: Staging, other: Staging) -> None:
+    """Take over shards from an unfinished build with other parameters."""
+    _adopt(staging, other.store, lambda shard: read_record(other.records, shard))
+
+
+def _adopt(staging: Staging, source: Path, known: Callable[[int], Record]) -> None:
+    adopted: dict[int, Record] = {}
+    folders: list[Path] = []
+    specs = staging.spec.array_specs().values()
+    for shard in range(staging.spec.shards):
+        ours, theirs = read_record(staging.records, shard), known(shard)
+        files: dict[str, Entry] = dict(ours.files)
+        for spec in specs:
+            path = spec.shard_path(shard)
+            entry = theirs.files.get(path)
+            if path in files or entry is None or entry.fingerprint != spec.fingerprint:
+                continue
+            make_folder((staging.store / path).parent, staging.store)
+            if _link(source / path, staging.store / path, staging.scratch):
+                files[path] = entry
+                folders += own_folders(staging.store / path, spec)
+        if len(files) > len(ours.files):
+            adopted[shard] = Record(files, ours.bad or theirs.bad)
+    side_by_side(sync_folder, folders)
+    for shard, record in adopted.items():
+        # Read again, since another builder may have made the shard meanwhile.
+        files = {**record.files, **read_record(staging.records, shard).files}
+        write_record(staging.records, staging.scratch, shard, Record(files, record.bad))
+
+
+def _link(existing: Path, new: Path, scratch: Path) -> bool:
+    """Give a shard a second name, or copy it where the file system knows no hard links; False if it is gone.
+
+    A folder or a pipe in its place is not taken over either.
+    """
+    if not existing.is_file():
+        return False
+    try:
+        os.link(existing, new)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
+            raise
+        if not existing.exists():
+            return False
+        copy_atomically(existing, new, scratch)
+    return True
