@@ -44,8 +44,9 @@ def descriptors(room: Room, count: int) -> None:
 def memory(room: Room, more: int) -> None:
     """A process may have no more than so many MiB of addresses, besides those that it begins with.
 
-    With a few there is no room for a thread's stack, and with hundreds there is enough. Where there is room for the
-    stack and no more, Python itself may wait for ever for a thread that could not begin; no such number is tried.
+    Of less than it has, it gets no thread's stack; of hundreds more it has enough. Where there is room for a stack and
+    not for what Python keeps of a thread, Python 3.11 itself may wait for ever for the thread that could not begin
+    (`threading.Thread.start`); no such number is tried.
     """
 
     def limit() -> None:
@@ -247,7 +248,10 @@ def no_current_folder(room: Room) -> None:
 
 CASES: dict[str, Callable[[Room], None]] = {
     **{f"{count} descriptors": partial(descriptors, count=count) for count in (64, 32, 24, 16, 12, 9)},
-    **{f"{more} MiB more": partial(memory, more=more) for more in (1, 2, 4, 256, 512, 1024)},
+    **{
+        f"{abs(more)} MiB {'more' if more > 0 else 'less'}": partial(memory, more=more)
+        for more in (-256, -64, 256, 512, 1024)
+    },
     **{f"a disk of {size}": partial(full_disk, options=f"size={size}") for size in ("8k", "24k", "48k", "72k", "96k")},
     **{f"{n} inodes": partial(full_disk, options=f"size=1m,nr_inodes={n}") for n in (2, 5, 12, 30, 50)},
     "a store on a full disk": full_disk_under_a_store,
