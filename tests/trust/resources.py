@@ -44,7 +44,7 @@ def descriptors(room: Room, count: int) -> None:
 def memory(room: Room, more: int) -> None:
     """A process may have no more than so many MiB of addresses, besides those that it begins with.
 
-    Of less than it has, it gets no thread's stack; of hundreds more it has enough. Where there is room for a stack and
+    With one there is no room for a thread's stack, with hundreds there is enough. Where there is room for a stack and
     not for what Python keeps of a thread, Python 3.11 itself may wait for ever for the thread that could not begin
     (`threading.Thread.start`); no such number is tried.
     """
