@@ -127,12 +127,12 @@ def _life(ground: Ground, name: str, rng: np.random.Generator, folder: Path) -> 
 def _interrupted(ground: Ground, name: str, harm: int, rng: np.random.Generator, folder: Path) -> str:
     """Start or resume a run and interrupt it; which signal fell where."""
     life = _life(ground, name, rng, folder)
-    saved, logged = saved_step(life.out) or 0, logged_steps(life.out)
+    saved, logged, left = saved_step(life.out) or 0, logged_steps(life.out), leftovers(life.out)
     act, signals = _HARMS[harm]
     number = signals[rng.integers(len(signals))]
     ended = act(life, rng, number)
     _lost_nothing(life, ended, saved)
-    where = _where(life, ended, logged)
+    where = _where(life, ended, logged, left)
     if number != signal.SIGKILL:
         _stopped_well(life, ended, number, where)
     return f"{number.name} {where}"
@@ -148,15 +148,15 @@ def _lost_nothing(life: _Life, ended: Ended, saved: int) -> None:
         raise Wrong(f"{saved} steps had been saved, now {saved_step(life.out)}")
 
 
-def _where(life: _Life, ended: Ended, logged: int) -> str:
-    """Where a run was interrupted, by what it left."""
+def _where(life: _Life, ended: Ended, logged: int, left: list[str]) -> str:
+    """Where a run was interrupted, by what it left that was not left before."""
     if saved_step(life.out) == STEPS:
         return "after the last save"
     if "Stopped by" in ended.said:
         return "between steps"
     if not (life.out / "meta.json").exists():
         return "before the run began"
-    if leftovers(life.out):
+    if set(leftovers(life.out)) - set(left):
         return "in a save"
     return "between steps" if logged_steps(life.out) > logged else "before the first step"
 
