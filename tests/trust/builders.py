@@ -82,7 +82,9 @@ def _round(kit: Kit, number: int, rng: np.random.Generator, folder: Path) -> str
         builders = _started(kit, wanted, harmed, target, rng, folder, stack)
         _let_go(builders, rng)
         ends = [_end(kit, builder, may_be_refused=mixed) for builder in builders]
-    if not mixed and "killed" not in ends:
+    # A part that is to overwrite, and begins when the others have published, has begun the next build.
+    begun = any(end == "part" and builder.options["overwrite"] for end, builder in zip(ends, builders, strict=True))
+    if not mixed and not begun and "killed" not in ends:
         _check(target, {kit.root(wanted[0])}, alone=True)
     elif "built" in ends:
         _check(target, {*kit.roots}, alone=False)
