@@ -89,12 +89,22 @@ def make_folder(folder: Path, top: Path) -> None:
         If ``top`` is not there; it is not made again, since whoever removed it has had reasons.
     """
     try:
-        folder.mkdir(exist_ok=True)
+        _mkdir(folder)
     except FileNotFoundError:
         if folder in (top, *top.parents) or folder.parent == top:
             raise
         make_folder(folder.parent, top)
+        _mkdir(folder)
+
+
+def _mkdir(folder: Path) -> None:
+    try:
         folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        if os.path.lexists(folder):
+            raise
+        # It was there, and somebody removed it before it could be seen to be a folder.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from error
 
 
 def make_folders(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from gfield import build
 from gfield.build import build_store
 from gfield.field import FieldParams
+from gfield.files import make_folder
 from gfield.manifest import StoreError, read_manifest
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
@@ -222,6 +224,23 @@ def test_a_folder_that_is_half_removed_goes_with(source, spec, other, built, tmp
     assert build_store(source, target, spec).state == ("unchanged" if again else "built")
     assert tree(target) == tree(built)
     assert names(tmp_path) == {name}
+
+
+def test_a_folder_that_is_removed_just_when_it_is_found_to_be_there_is_missing(tmp_path, monkeypatch):
+    """So that a builder that another one overtakes there says so, instead of that a file exists."""
+    mkdir = os.mkdir
+
+    def then_another_removes(path, *arguments):
+        try:
+            mkdir(path, *arguments)
+        finally:
+            os.rmdir(path)
+
+    (tmp_path / "c").mkdir()
+    monkeypatch.setattr(os, "mkdir", then_another_removes)
+    with pytest.raises(FileNotFoundError) as raised:
+        make_folder(tmp_path / "c", tmp_path)
+    assert raised.value.filename == str(tmp_path / "c")
 
 
 def test_a_build_whose_work_is_undone_again_and_again_does_not_end_as_if_it_were_a_part(
