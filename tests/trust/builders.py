@@ -83,7 +83,9 @@ def _round(kit: Kit, number: int, rng: np.random.Generator, folder: Path) -> str
         _let_go(builders, rng)
         ends = [_end(kit, builder, may_be_refused=mixed) for builder in builders]
     if not mixed and "killed" not in ends:
-        _check(target, {kit.root(wanted[0])}, alone=True)
+        # A part that replaces a store which the others have finished is the unfinished build that was asked for.
+        begun_anew = any(builder.options["overwrite"] and "part" in builder.options for builder in builders)
+        _check(target, {kit.root(wanted[0])}, alone=not begun_anew)
     elif "built" in ends:
         _check(target, {*kit.roots}, alone=False)
     # A build of what does not stand there yet: it publishes, and removes what others have left.
