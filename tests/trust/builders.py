@@ -82,10 +82,10 @@ def _round(kit: Kit, number: int, rng: np.random.Generator, folder: Path) -> str
         builders = _started(kit, wanted, harmed, target, rng, folder, stack)
         _let_go(builders, rng)
         ends = [_end(kit, builder, may_be_refused=mixed) for builder in builders]
-    # A part that is to overwrite, and begins when the others have published, has begun the next build.
-    begun = any(end == "part" and builder.options["overwrite"] for end, builder in zip(ends, builders, strict=True))
-    if not mixed and not begun and "killed" not in ends:
-        _check(target, {kit.root(wanted[0])}, alone=True)
+    if not mixed and "killed" not in ends:
+        # A part that replaces a store which the others have finished is the unfinished build that was asked for.
+        begun_anew = any(builder.options["overwrite"] and "part" in builder.options for builder in builders)
+        _check(target, {kit.root(wanted[0])}, alone=not begun_anew)
     elif "built" in ends:
         _check(target, {*kit.roots}, alone=False)
     # A build of what does not stand there yet: it publishes, and removes what others have left.
