@@ -355,6 +355,13 @@ def test_ranges_outside_the_data_set(tmp_path: Path) -> None:
 # What is refused at open.
 
 
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5])
+def test_a_chunk_too_short_for_its_checksum_is_damage(tmp_path: Path, size: int) -> None:
+    frames = described(write(tmp_path / "a.h5", some_frames((2, 3, 4)), chunks=(1, 3, 4), fletcher32=True))
+    short = replace(frames, sizes=np.full_like(frames.sizes, size))
+    assert all("frame" in seen and "its chunk" in seen for seen in read(short))
+
+
 def soft_link(file: h5py.File) -> None:
     file["x"] = h5py.SoftLink("/y")
 

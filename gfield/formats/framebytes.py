@@ -257,7 +257,7 @@ class FrameBytes:
 
                 try:
                     data = Fletcher32().decode(data)
-                except (RuntimeError, ValueError) as error:
+                except (RuntimeError, ValueError, IndexError) as error:  # the last of one that is too short for a sum
                     raise BrokenChunk("its chunk does not match its Fletcher-32 checksum") from error
             elif number == DEFLATE:
                 try:
