@@ -32,7 +32,7 @@ NOT_HERE = 77
 
 @click.command()
 @click.option("--seed", type=int, help="What all chance comes from.  [the time]")
-@click.option("--minutes", type=float, default=72, show_default=True, help="For all campaigns together.")
+@click.option("--minutes", type=float, default=73, show_default=True, help="For all campaigns together.")
 @click.option(
     "--only", type=click.Choice([*MODULES]), multiple=True, help="Run these alone; the page keeps the others."
 )
