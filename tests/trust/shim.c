@@ -94,10 +94,16 @@ static _Noreturn void die(void) {
     for (;;) pause();
 }
 
+/* Ends the process when no other thread has done something that it has not noted yet. */
+static _Noreturn void die_in_order(void) {
+    pthread_mutex_lock(&order);
+    die();
+}
+
 /* For all but writes, of which a half may come to pass. */
 static int refused(int kind) {
     int what = harm(kind);
-    if (what == KILL) die();
+    if (what == KILL) die_in_order();
     if (what > 0) errno = what;
     return what > 0;
 }
@@ -181,7 +187,7 @@ static ssize_t written(int file, const void *data, size_t size, off_t offset) {
     int what = harm(WRITE);
     if (what == KILL) {
         if (size > 1) (void)!WRITTEN(size / 2);
-        die();
+        die_in_order();
     }
     if (what == SHORT && size > 1) size /= 2;
     if (what > 0) {
