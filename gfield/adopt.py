@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gfield.files import copy_atomically, make_folder, side_by_side, sync_folder
+from gfield.files import copy_atomically, is_one_file, make_folder, side_by_side, sync_folder
 from gfield.frame import BadFrame
 from gfield.manifest import Entry, Manifest
 from gfield.shard_task import Record, own_folders, read_record, write_record
@@ -27,6 +27,19 @@ def adopt_store(staging: Staging, manifest: Manifest) -> None:
         return Record(manifest.files, tuple(frame for frame in bad if frame.index in frames))
 
     _adopt(staging, staging.target, entries)
+
+
+def make_anew(staging: Staging) -> None:
+    """Count no shard of an unfinished build as done that is a file of the store which is to be overwritten.
+
+    A build that was not to overwrite may have taken it over, told by its size. To overwrite is to make it again.
+    """
+    for shard in range(staging.spec.shards):
+        record = read_record(staging.records, shard)
+        theirs = {path for path in record.files if is_one_file(staging.target / path, staging.store / path)}
+        if theirs:
+            files = {path: entry for path, entry in record.files.items() if path not in theirs}
+            write_record(staging.records, staging.scratch, shard, Record(files, record.bad))
 
 
 def adopt_staging(staging: Staging, other: Staging) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gfield.adopt import adopt_staging, adopt_store
+from gfield.adopt import adopt_staging, adopt_store, make_anew
 from gfield.frame import BadFrame, LeftOut, Source, UserError
 from gfield.input_record import InputRecord
 from gfield.listing import counted
@@ -192,6 +192,8 @@ def _begin(staging: Staging, overwrite: bool) -> tuple[Manifest | None, list[Sta
         staging.create()
         if current is not None:
             adopt_store(staging, current)
+        elif overwrite:
+            make_anew(staging)
     return current, others
 
 

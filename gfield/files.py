@@ -57,6 +57,14 @@ def read_file(path: Path, most: int = MOST_NOTE_BYTES) -> bytes:
     return data
 
 
+def is_one_file(path: Path, other: Path) -> bool:
+    """Whether both are there, and are one file by two names."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
 def temporary_name(folder: Path) -> Path:
     """A name in ``folder`` that nobody else uses; whoever owns the folder may remove what ends in `TEMPORARY`."""
     return folder / f"{uuid.uuid4().hex}{TEMPORARY}"

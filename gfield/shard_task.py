@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gfield.field import FieldKernel, FieldParams
-from gfield.files import file_size, make_folder, read_file, sync_folder, temporary_name, write_atomically
+from gfield.files import file_size, is_one_file, make_folder, read_file, sync_folder, temporary_name, write_atomically
 from gfield.frame import BadFrame, Frame, Source
 from gfield.levels import Array, NearestResize, area_resize
 from gfield.manifest import Entry
@@ -178,10 +178,7 @@ def _is_whole(job: Job, spec: ArraySpec, shard: int, entry: Entry) -> bool:
 def _is_finished(job: Job, spec: ArraySpec, shard: int) -> bool:
     """Whether a shard that is in place is the finished store's own file, and not one that was repaired there since."""
     path = spec.shard_path(shard)
-    try:
-        return job.finished is not None and (job.finished / path).samefile(job.store / path)
-    except OSError:
-        return False
+    return job.finished is not None and is_one_file(job.finished / path, job.store / path)
 
 
 def _has_its_hash(job: Job, spec: ArraySpec, shard: int, in_place: Mapping[str, Entry]) -> bool:

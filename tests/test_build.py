@@ -479,6 +479,22 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+def test_to_overwrite_is_to_make_again_what_an_earlier_part_has_taken_over(source, built, tmp_path):
+    """That was told by its size, and may have been damaged since: it is one file with the store's."""
+    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
+    shutil.copytree(built, target)
+    build_store(source, target, spec, part=(1, 2))
+    damaged = target / "640x480/rgb/c/0/0/0/0"
+    with damaged.open("r+b") as file:
+        file.seek(999)
+        file.write(b"\xff\x00\xff")
+    for part in ((2, 2), (1, 2)):
+        report = build_store(source, target, spec, overwrite=True, part=part)
+    assert report.state == "built"
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
+
+
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_what_is_done_and_says_so(nyu_mat, source, built, tmp_path):
     target = tmp_path / "nyu.zarr"
