@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -19,6 +19,14 @@ TEMPORARY = ".tmp"
 MOST_NOTE_BYTES = 48 * 1024 * 1024
 _WAITING_THREADS = 16
 _COPIED_BYTES = 1 << 20
+
+
+class FileStamp(NamedTuple):
+    """A file's number on its file system, its size, and when it was written."""
+
+    inode: int
+    size: int
+    mtime_ns: int
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -86,6 +94,15 @@ def file_size(path: Path) -> int | None:
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def file_stamp(path: Path) -> FileStamp | None:
+    """What tells a file from another one that is put in its place; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return FileStamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def make_folder(folder: Path, top: Path) -> None:

@@ -22,8 +22,8 @@ from blake3 import blake3
 from gfield.attributes import spec_of
 from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
-from gfield.files import read_file
-from gfield.manifest import Manifest, StoreError, read_manifest
+from gfield.files import FileStamp, file_stamp, read_file
+from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
 from gfield.shard import Shard
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
 from gfield.text_column import MOST_BYTES, decode_texts, is_text_column
@@ -45,11 +45,12 @@ def open_store(path: str | Path) -> Store:
         If there is no store, it is unfinished, of another format version, or its manifest is damaged.
     """
     folder = Path(path)
+    stamp = file_stamp(folder / MANIFEST_PATH)
     manifest = read_manifest(folder)
     version = manifest.attributes.get("gfield_format")
     if version != FORMAT_VERSION:
         raise StoreError(f"{folder}: format {version}, this version of gfield reads format {FORMAT_VERSION}")
-    return Store(folder, manifest, spec_of(manifest, folder))
+    return Store(folder, manifest, spec_of(manifest, folder), stamp)
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,14 @@ class Store:
         Every file with its size and hash.
     spec
         What the store holds.
+    stamp
+        Of the manifest's file, by which it shows that another store has taken this one's place.
     """
 
     path: Path
     manifest: Manifest
     spec: StoreSpec
+    stamp: FileStamp | None = None
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -134,6 +138,7 @@ class Store:
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))
         except (OSError, ValueError) as error:
+            self._refuse_others(path)
             raise StoreError(f"{self.path}: {path}: {_reason(error)}; {_REPAIR}") from error
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
@@ -175,7 +180,8 @@ class Store:
         Raises
         ------
         StoreError
-            If there is no such array or row, a shard is missing or damaged, or ``out`` does not fit.
+            If there is no such array or row, a shard is missing, damaged, or another store's by now, or ``out`` does
+            not fit.
         """
         array = self._array(key)
         rows = self._check_rows(np.asarray(rows, dtype=np.intp))
@@ -246,20 +252,37 @@ class Store:
             if wanted is None:
                 raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
             try:
-                opened[path] = Shard(file, self.spec.frames_per_shard, array.codec)
+                found = Shard(file, self.spec.frames_per_shard, array.codec)
             except (OSError, ChecksumError) as error:
+                self._refuse_others(path)
                 raise StoreError(f"{self.path}: {path}: {_reason(error)}; {_REPAIR}") from error
-            if opened[path].size != wanted.size:
-                seen = opened.pop(path).size
-                raise StoreError(f"{self.path}: {path} has {seen} bytes, wanted {wanted.size}; {_REPAIR}")
+            self._refuse_others(path)
+            if found.size != wanted.size:
+                raise StoreError(f"{self.path}: {path} has {found.size} bytes, wanted {wanted.size}; {_REPAIR}")
+            opened[path] = found
         return opened[path]
+
+    def _refuse_others(self, path: str) -> None:
+        """See that a file is still to be what our manifest says. Asked when it is open, and so not changed after."""
+        stamp = file_stamp(self.path / MANIFEST_PATH)
+        if stamp is None or stamp not in self._manifests:
+            self._manifests[stamp] = read_manifest(self.path)
+        if self._manifests[stamp].files.get(path) != self.manifest.files[path]:
+            raise StoreError(
+                f"{self.path}: it has been built anew, with another {path}, since it was opened; open it again"
+            )
 
     @cached_property
     def _opened(self) -> dict[str, Shard]:
         return {}
 
+    @cached_property
+    def _manifests(self) -> dict[FileStamp | None, Manifest]:
+        """Those that were seen under our path."""
+        return {self.stamp: self.manifest}
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "manifest": self.manifest, "spec": self.spec}
+        return {"path": self.path, "manifest": self.manifest, "spec": self.spec, "stamp": self.stamp}
 
     def __repr__(self) -> str:
         return f"<Store {self.path} of {len(self)} frames: {', '.join(self.arrays)}>"

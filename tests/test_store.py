@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from numcodecs import zstd
 
 from gfield.build import build_store
+from gfield.field import FieldParams
 from gfield.files import read_file
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
 from gfield.publish import write_metadata
@@ -198,6 +199,36 @@ def test_a_store_pickles_and_is_shared_by_threads(store, frames):
     with ThreadPoolExecutor(4) as pool:
         reads = list(pool.map(lambda row: twin.read("640x480/rgb", [row])[0], list(range(10)) * 3))
     assert all(np.array_equal(rgb, frames[place % 10].rgb_HWC) for place, rgb in enumerate(reads))
+
+
+def test_a_store_that_is_replaced_while_it_is_open(nyu_mat, tmp_path):
+    source, target = open_nyuv2(nyu_mat), tmp_path / "nyu.zarr"
+    # Raw, so that shards of other thresholds have the same sizes.
+    spec = make_spec(source, frames_per_shard=4, codec="raw")
+    build_store(source, target, spec)
+    store = open_store(target)
+    before = store.read("320x240/gradient", range(8))
+    opened = open_store(target)
+    opened.read("320x240/gradient", [0])
+    twin = pickle.loads(pickle.dumps(opened))
+    build_store(source, target, replace(spec, operator=FieldParams(low=20, high=90).to_dict()))
+    assert not np.array_equal(open_store(target).read("320x240/gradient", range(8)), before)
+    for held in (opened, twin):
+        with pytest.raises(StoreError, match=r"nyu\.zarr: it has been built anew.*320x240/gradient/c/1/0/0"):
+            held.read("320x240/gradient", [4])
+        assert held.read("320x240/rgb", [4]).any()  # which is in both stores
+    assert np.array_equal(opened.read("320x240/gradient", range(4)), before[:4])  # held open
+    shutil.rmtree(target)
+    with pytest.raises(StoreError, match=r"nyu\.zarr: no such store"):
+        twin.read("320x240/depth", [0])
+
+
+def test_a_store_that_is_overwritten_by_its_like_while_it_is_open(nyu_mat, tmp_path):
+    source, target = open_nyuv2(nyu_mat), tmp_path / "nyu.zarr"
+    build_store(source, target, make_spec(source, frames_per_shard=4))
+    store = open_store(target)
+    build_store(source, target, make_spec(source, frames_per_shard=4), overwrite=True)
+    assert store.read("320x240/gradient", [7]).any()
 
 
 def test_a_missing_shard_is_an_error_and_no_zeros(copy):

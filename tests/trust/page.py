@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -14,8 +15,9 @@ _INTRODUCTION = """\
 # Reliability
 
 Written by `make soak` from what it saw: {cases:,} cases in {minutes:.0f} minutes, {wrong} wrong, seed {seed},
-on {date}. Machine: {cores} cores of a shared {processor}, {memory_gib} GiB, {system}, files on {scratch};
-{versions}.
+on {date}.
+
+{machine}
 
 After each build the store's manifest root hash has to equal the uninterrupted run's; after each training run, on the
 CPU, every tensor of the last checkpoint. `make test` runs the quick column of each row with seed 0
@@ -33,16 +35,25 @@ _NOT_YET = (
 
 def page(tallies: Mapping[str, Tally], machine: Machine) -> str:
     """The whole page."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     head = _INTRODUCTION.format(
         cases=sum(tally.done for tally in tallies.values()),
         minutes=sum(tally.seconds for tally in tallies.values()) / 60,
         wrong=sum(len(tally.failures) for tally in tallies.values()),
-        **{**vars(machine), "versions": versions},
+        seed=machine.seed,
+        date=machine.date,
+        machine=textwrap.fill(_machine(machine), 120),
     )
     rows = "".join(f"{_row(name, tallies.get(name))}\n" for name in MODULES)
     parts = [head + rows, *_fewer(tallies), "## What happened\n", *_happened(tallies), *_failures(tallies)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _machine(machine: Machine) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return (
+        f"Machine: {machine.cores} cores of a shared {machine.processor}, {machine.memory_gib} GiB, {machine.system}, "
+        f"files on {machine.scratch}; {versions}."
+    )
 
 
 def _row(name: str, tally: Tally | None) -> str:
@@ -75,9 +86,10 @@ def _happened(tallies: Mapping[str, Tally]) -> Iterator[str]:
 
 
 def _failures(tallies: Mapping[str, Tally]) -> Iterator[str]:
+    """Each failure by its case and by the end of its text, which is where a text says what was not as wanted."""
     wrong = [(name, failure) for name, tally in tallies.items() for failure in tally.failures]
     if wrong:
         yield "## What was wrong\n"
         for name, failure in wrong:
-            shown = re.sub(r"\s+", " ", failure)[:300]
-            yield f"- `{name}`, {shown}"
+            case, _, text = re.sub(r"\s+", " ", failure).partition(": ")
+            yield f"- `{name}`, {case}: {'…' if len(text) > 300 else ''}{text[-300:]}"

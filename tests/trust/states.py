@@ -21,11 +21,13 @@ from gfield.staging import BuildError
 from gfield.store import open_store
 from gfield.verify import verify_store
 from tests.trust.campaign import Campaign, Wrong
-from tests.trust.model import CHOICES, FRAMES, KINDS, Model
+from tests.trust.model import CHOICES, FRAMES, KINDS, Choice, Model
 from tests.trust.store_state import RARELY, StoreState, Story, step
 
 QUICK, QUICK_STEPS, SOAK, STEPS = 40, 20, 500, 100
 _ALIVE_S = 0.06  # a build takes about so long
+_ROWS = st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=5)
+_OTHER_HIGH = {120: 200, 200: 120}
 _PARTS = st.sampled_from([None, None, (1, 2), (2, 2)])
 
 
@@ -35,7 +37,9 @@ class StoreMachine(StoreState):
     @rule(data=st.data(), part=_PARTS, overwrite=RARELY)
     @step
     def build(self, data: st.DataObject, part: tuple[int, int] | None, overwrite: bool) -> str:
-        choice = self.chosen(data)
+        return self._build(self.chosen(data), overwrite, part)
+
+    def _build(self, choice: Choice, overwrite: bool, part: tuple[int, int] | None) -> str:
         foretold = self.foretold(choice, overwrite)
         try:
             report = self.start(choice, overwrite, part).result()
@@ -117,6 +121,7 @@ class StoreMachine(StoreState):
         elif path.exists():
             _harm(path, how, where)
         self.damaged = self.differing(self.now)
+        self.ever_damaged |= self.damaged
         return f"{path.relative_to(self.target)}"
 
     @precondition(lambda self: self.now is not None and "zarr.json" not in self.damaged)
@@ -156,33 +161,46 @@ class StoreMachine(StoreState):
         return f"{len(report.restored)} files"
 
     @precondition(lambda self: self.now is not None)
-    @rule(
-        which=st.integers(0, 10**6),
-        rows=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=5),
-        threads=st.sampled_from([1, 3]),
-    )
+    @rule(which=st.integers(0, 10**6), rows=_ROWS, threads=st.sampled_from([1, 3]))
     @step
     def read(self, which: int, rows: list[int], threads: int) -> str:
         assert self.now is not None
         if self.refuses_to_open():
             return "does not open"
-        store = open_store(self.target)
-        key = [*store.arrays][which % len(store.arrays)]
-        array = store.arrays[key]
-        damaged = {array.shard_path(row // store.spec.frames_per_shard) for row in rows} & self.damaged
-        try:
-            seen = store.read(key, rows, threads=threads)
-        except StoreError:
-            if not damaged:
-                raise
-            return "refused"
-        wanted = self.model.array(self.now, key)[rows]
-        if seen.dtype == wanted.dtype and seen.tobytes() == wanted.tobytes():
-            return "right"
-        # Of a shard in another's place each frame is whole. That it is not the frame asked for, verify tells.
-        if damaged and all((frame == self.model.array(self.now, key)).all((1, 2, 3)).any() for frame in seen):
-            return "another shard's"
-        raise Wrong(f"{key} is read with wrong values, silently; damaged are {damaged}")
+        return self.read_of(open_store(self.target), self.now, which, rows, self.damaged, threads=threads)
+
+    @precondition(lambda self: self.now is not None)
+    @rule()
+    @step
+    def hold(self) -> str:
+        assert self.now is not None
+        if self.refuses_to_open():
+            return "does not open"
+        self.held = open_store(self.target), self.now
+        return f"{self.now}"
+
+    @precondition(lambda self: self.held is not None)
+    @rule(which=st.integers(0, 10**6), rows=_ROWS)
+    @step
+    def read_held(self, which: int, rows: list[int]) -> str:
+        return self._read_held(which, rows)
+
+    @precondition(lambda self: self.now is not None)
+    @rule(which=st.integers(0, 10**6), rows=_ROWS)
+    @step
+    def build_while_held(self, which: int, rows: list[int]) -> str:
+        assert self.now is not None
+        if self.refuses_to_open():
+            return "does not open"
+        self.held = open_store(self.target), self.now
+        told = self._build(self.now._replace(high=_OTHER_HIGH[self.now.high]), False, None)
+        return f"{told}, {self._read_held(which, rows)}"
+
+    def _read_held(self, which: int, rows: list[int]) -> str:
+        assert self.held is not None
+        store, choice = self.held
+        others = self.no_manifest or self.now != choice
+        return self.read_of(store, choice, which, rows, self.ever_damaged, may_refuse=others) + f" of {choice}"
 
     @precondition(lambda self: self.now is not None)
     @rule(column=st.sampled_from(["name", "split", "scene"]))
@@ -250,7 +268,8 @@ def tell(models: dict[str, Model], number: int, rng: np.random.Generator, folder
 CAMPAIGNS = [
     Campaign(
         "states",
-        "builds whole and in parts, kills, other parameters, damage, repairs and reads, in any order",
+        "builds whole and in parts, kills, other parameters, damage, repairs and reads, in any order; "
+        "some through a store that was opened long before",
         "after every step the store is what the model says, file by file, and no frame or text is read wrong",
         quick=QUICK,
         soak=QUICK + SOAK,

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from gfield.build import build_store
 from gfield.manifest import MANIFEST_PATH, StoreError
-from gfield.store import open_store
+from gfield.store import Store, open_store
 from tests.trust.campaign import Wrong
 from tests.trust.children import Child
 from tests.trust.model import CHOICES, Built, Choice, Model, files_of
@@ -63,8 +63,12 @@ class StoreState(RuleBasedStateMachine):
         The parameters of the store that must be there; None where there is none.
     damaged
         Paths of its files that are damaged, and by nobody but `damage`.
+    ever_damaged
+        Those that have ever been.
     no_manifest
         Whether the manifest is among them, so that nothing can be read.
+    held
+        A store that was opened at some time, and what its parameters were.
     """
 
     story: ClassVar[Story]
@@ -78,7 +82,9 @@ class StoreState(RuleBasedStateMachine):
         self.target, self.model = self.folder / "s.zarr", self.story.model
         self.now: Choice | None = None
         self.damaged: set[str] = set()
+        self.ever_damaged: set[str] = set()
         self.no_manifest = False
+        self.held: tuple[Store, Choice] | None = None
         self.steps: list[str] = []
 
     def chosen(self, data: st.DataObject) -> Choice:
@@ -152,6 +158,35 @@ class StoreState(RuleBasedStateMachine):
         """The choices whose unfinished builds are there, by what their folders are called."""
         names = {path.parent.name for path in self.folder.glob("s.zarr.building-*/spec.json")}
         return {choice for choice, name in _folder_names(self.model).items() if name in names}
+
+    def read_of(
+        self,
+        store: Store,
+        choice: Choice,
+        which: int,
+        rows: list[int],
+        damaged: set[str],
+        *,
+        threads: int = 1,
+        may_refuse: bool = False,
+    ) -> str:
+        """Read rows of an array of a store, which has these parameters and may be damaged."""
+        key = [*store.arrays][which % len(store.arrays)]
+        array = store.arrays[key]
+        harmed = {array.shard_path(row // store.spec.frames_per_shard) for row in rows} & damaged
+        try:
+            seen = store.read(key, rows, threads=threads)
+        except StoreError:
+            if not (harmed or may_refuse):
+                raise
+            return "refused"
+        wanted = self.model.array(choice, key)
+        if seen.dtype == wanted.dtype and seen.tobytes() == wanted[rows].tobytes():
+            return "right"
+        # Of a shard in another's place each frame is whole. That it is not the frame asked for, verify tells.
+        if harmed and all((frame == wanted).all((1, 2, 3)).any() for frame in seen):
+            return "another shard's"
+        raise Wrong(f"{key} is read with wrong values, silently; damaged are {harmed}")
 
     def refuses_to_open(self) -> bool:
         if not self.no_manifest:
