@@ -7,6 +7,8 @@ import shutil
 import signal
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import gfield
 from train.signals import StopSignals
@@ -112,6 +114,14 @@ def test_imagenet_weights_that_cannot_be_had_say_where_they_are_looked_for(small
     said = one_line(train("finetune", small_store, *options, code=1))
     assert "resnet18" in said
     assert "https://" in said
+
+
+def test_imagenet_weights_that_do_not_fit_are_told_by_their_file(small_store, tmp_path):
+    file = tmp_path / "another.safetensors"
+    save_file({"conv1.weight": torch.zeros(3)}, file)
+    options = ["--init", "imagenet", "--weights", file, "--network", "fcrn", *SMALL, "--steps", 1]
+    said = one_line(train("finetune", small_store, *options, "--out", tmp_path / "run", code=1))
+    assert f"{file}: weights of another network" in said
 
 
 def test_a_slip_takes_no_folder(small_store, tmp_path):

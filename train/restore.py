@@ -16,7 +16,7 @@ from train.encoders import Encoder, make_encoder
 from train.errors import TrainError
 from train.released import RELEASED_DENSEDEPTH, ReleasedDenseDepth
 from train.runs import read_run
-from train.weights import imagenet_weights, load_weights, sha256_of, state_digest
+from train.weights import imagenet_file, imagenet_weights, load_weights, sha256_of, state_digest
 
 Say = Callable[[str], None]
 # Where the encoder lies in the model of a run, by the run's command: a pre-training with queries and keys has two.
@@ -65,7 +65,8 @@ def start_encoder(name: str, init: str, *, weights: Path | None = None, seed: in
     """
     encoder = make_encoder(name, seed)
     if init == "imagenet":
-        load_weights(encoder, imagenet_weights(name, weights), "ImageNet's weights")
+        file = imagenet_file(name, weights)
+        load_weights(encoder, imagenet_weights(name, file), str(file))
     elif init != "random" and names_file(init):
         found = _encoder_file(name, init, weights)
         say(found.said)

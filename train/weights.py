@@ -32,6 +32,19 @@ _WANTED = "wanted a state dict: names with tensors"
 _LEVELS = 4  # dicts in dicts that are looked into; an optimizer's state is the deepest that is usual
 
 
+def imagenet_file(name: str, file: Path | None = None) -> Path:
+    """Where `imagenet_weights` reads: ``file``, or else a file in torch's cache.
+
+    Raises
+    ------
+    TrainError
+        If there is none in the cache.
+    """
+    if name not in ENCODERS:
+        raise TrainError(f"encoder {name!r} is unknown, wanted {', '.join(ENCODERS)}")
+    return file or _cached(name)
+
+
 def imagenet_weights(name: str, file: Path | None = None) -> State:
     """The weights of an encoder trained to classify ImageNet, without the classifier; nothing is downloaded.
 
@@ -55,9 +68,7 @@ def imagenet_weights(name: str, file: Path | None = None) -> State:
     TrainError
         If there is no such file, its content does not have the SHA-256 that its name tells, or it is no state dict.
     """
-    if name not in ENCODERS:
-        raise TrainError(f"encoder {name!r} is unknown, wanted {', '.join(ENCODERS)}")
-    path = file or _cached(name)
+    path = imagenet_file(name, file)
     _check_digest(path)
     renamed = {undotted(key): tensor for key, tensor in read_state(path).items()}
     return {key: tensor for key, tensor in renamed.items() if key.partition(".")[0] not in CLASSIFIERS}
