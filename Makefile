@@ -2,6 +2,8 @@
 # make and Python 3.11 or newer; `make PYTHON=python3.12 test` names one that is not called python3.
 
 PYTHON ?= python3
+# Tests side by side.
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PEERS := .venv/peers-installed
@@ -17,7 +19,7 @@ export PIP_NO_INPUT := 1
 
 help:
 	@echo "make demo       render a small sample, build and check its stores, train on them, predict a picture"
-	@echo "make test       lint, then the fast tests"
+	@echo "make test       lint, then the fast tests, two side by side; JOBS=8 for more"
 	@echo "make test-slow  every test, the slow ones too"
 	@echo "make soak       over an hour of kills, faults, flipped bits and hostile files; writes docs/reliability.md"
 	@echo "make bench      install what is compared with, measure, print tables, keep JSON and pictures in build/bench"
@@ -73,10 +75,10 @@ lint: $(INSTALLED)
 	@$(BIN)/python -m mypy
 
 test: lint
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist worksteal
 
 test-slow: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 soak: $(INSTALLED)
 	@$(BIN)/python -m tests.trust.soak
