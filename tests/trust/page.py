@@ -22,7 +22,8 @@ on {date}.
 After each build the store's manifest root hash has to equal the uninterrupted run's; after each training run, on the
 CPU, every tensor of the last checkpoint. `make test` runs the quick column of each row with seed 0
 (tests/test_trust.py). One case again, as `make soak` ran it: `python -m tests.trust NAME --tier soak --seed {seed}
---case N`. What is promised, and where not, is in [security.md](security.md).
+--case N`. Campaigns that were cut short, changed or wrong are run again alone (`--only NAME`), and stand here as they
+ran last. What is promised, and where not, is in [security.md](security.md).
 
 | campaign | what is done | what holds | quick | soak | done | wrong |
 |---|---|---|---|---|---|---|
