@@ -2,7 +2,7 @@
 # make and Python 3.11 or newer; `make PYTHON=python3.12 test` names one that is not called python3.
 
 PYTHON ?= python3
-# Tests side by side.
+# Fast tests side by side; the slow tier has builds and trainings to itself.
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -78,7 +78,7 @@ test: lint
 	@$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist worksteal
 
 test-slow: lint
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@$(BIN)/python -m pytest
 
 soak: $(INSTALLED)
 	@$(BIN)/python -m tests.trust.soak
