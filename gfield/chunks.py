@@ -69,8 +69,31 @@ def try_decode(
     -------
     bool
         False where the chunk was not decoded; what ``out`` then holds says nothing.
+
+    Raises
+    ------
+    OSError
+        If the stored bytes cannot be had, since their file has been cut short, or its disk fails.
     """
     return COMPILED and _chunks.decode(stored, out, _work.bytes, compressed, past_caches)
+
+
+def fetch(stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Stored bytes for the libraries to read.
+
+    They are copied out of the mapped file, since code that is not ours would end the process by SIGBUS where the file
+    has been cut short, or its disk fails. Where nothing is compiled they are as they were.
+
+    Raises
+    ------
+    OSError
+        If they cannot be had.
+    """
+    if not COMPILED:
+        return stored
+    fetched = np.empty_like(stored)
+    _chunks.fetch(stored, fetched)
+    return fetched
 
 
 def take_frames(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
 
-from gfield.chunks import crc32c, try_decode
+from gfield.chunks import crc32c, fetch, try_decode
 
 CodecName = Literal["lz4", "zstd", "raw"]
 CODEC_NAMES: tuple[CodecName, ...] = ("lz4", "zstd", "raw")
@@ -75,10 +75,12 @@ class Codec:
         ------
         ChecksumError
             If the bytes are not those that were written, or are of another length.
+        OSError
+            If they cannot be had: they are in a mapped file that has been cut short, or its disk fails.
         """
         if try_decode(stored, out, compressed=self.compressor is not None, past_caches=past_caches):
             return
-        payload = check_crc(stored)
+        payload = check_crc(fetch(stored))
         if self.compressor is None:
             if payload.size != out.nbytes:
                 raise ChecksumError(f"chunk has {payload.size} bytes, wanted {out.nbytes}")

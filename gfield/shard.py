@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import resource
 import struct
+import threading
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -25,6 +27,8 @@ from gfield.codec import Bytes, ChecksumError, Codec, check_crc
 from gfield.files import open_file
 
 _ABSENT = 2**64 - 1
+_SHARE = 8  # of the descriptors, an eighth: several stores may be open
+_MOST_MAPPED = 1 << 14  # Linux maps 65,530 pieces a process
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
 
 
@@ -105,16 +109,17 @@ class Shard:
             self.size = size = os.fstat(file.fileno()).st_size
             if size < index_bytes:
                 raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            # Read and not mapped: it is small, and a view of it would be unaligned.
+            stored = os.pread(file.fileno(), index_bytes, size - index_bytes)
+            try:
+                index = check_crc(np.frombuffer(stored, dtype=np.uint8))
+                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            except ValueError as error:  # the map's where the file has become shorter just now
+                raise ChecksumError(f"{path}: index: {error}") from error
         self._map: mmap.mmap | None = mapped
         self._told = bytearray(frames_per_shard)
         self._bytes: Bytes = np.frombuffer(mapped, dtype=np.uint8)
-        try:
-            index = check_crc(self._bytes[size - index_bytes :])
-        except ChecksumError as error:
-            raise ChecksumError(f"{path}: index: {error}") from error
-        # Copied, since a view would be unaligned and would keep the memory map alive.
-        self._index_F2 = np.frombuffer(index.tobytes(), dtype="<u8").reshape(frames_per_shard, 2)
+        self._index_F2 = index.view("<u8").reshape(frames_per_shard, 2)
         present = self._index_F2[self._index_F2[:, 0] != _ABSENT]
         limit = size - index_bytes
         if (present > limit).any() or (present.sum(axis=1) > limit).any():
@@ -141,9 +146,11 @@ class Shard:
         start, length = (int(value) for value in self._index_F2[slot])
         if start == _ABSENT:
             raise ChecksumError(f"{self.path}: no frame at place {slot} of the shard")
+        if self._map is not None and (now := self._map.size()) != self.size:
+            raise ChecksumError(f"{self.path}: {now} bytes, {self.size} when it was opened")
         try:
             self._codec.decode(self._bytes[start : start + length], out, past_caches=past_caches)
-        except ChecksumError as error:
+        except (ChecksumError, OSError) as error:
             raise ChecksumError(f"{self.path}: frame at place {slot} of the shard: {error}") from error
 
     def close(self) -> None:
@@ -156,6 +163,31 @@ class Shard:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class OpenShards:
+    """The shards of one store that are open, no more of them than leave most of the process's descriptors to others.
+
+    Each has one for as long as it is mapped, and a store of 400,000 frames has thousands of shards. The one that has
+    been open for longest makes way, and is closed once whoever reads it is done.
+    """
+
+    def __init__(self) -> None:
+        self._shards: dict[str, Shard] = {}
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> Shard | None:
+        """The shard that is kept by this name, if there is one."""
+        return self._shards.get(path)
+
+    def keep(self, path: str, shard: Shard) -> None:
+        """Keep a shard, and let another one go where there are too many."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MOST_MAPPED if descriptors == resource.RLIM_INFINITY else min(descriptors // _SHARE, _MOST_MAPPED)
+        with self._lock:
+            while len(self._shards) >= most:
+                del self._shards[next(iter(self._shards))]
+            self._shards[path] = shard
 
 
 def hash_file(path: Path) -> Written:

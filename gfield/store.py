@@ -7,6 +7,7 @@ rgb_NHWC = store.read("640x480/rgb", rows[:64])
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
 from gfield.files import FileStamp, file_stamp, read_file
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
-from gfield.shard import Shard
+from gfield.shard import OpenShards, Shard
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
 from gfield.text_column import MOST_BYTES, decode_texts, is_text_column
 
@@ -139,7 +140,7 @@ class Store:
             return decode_texts(chunk, len(self))
         except (OSError, ValueError) as error:
             self._refuse_others(path)
-            raise StoreError(f"{self.path}: {path}: {_reason(error)}; {_REPAIR}") from error
+            raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
         """Row numbers of a split, in order; without one, of all frames that could be read."""
@@ -246,21 +247,25 @@ class Store:
 
     def _shard(self, array: ArraySpec, shard: int) -> Shard:
         path = array.shard_path(shard)
-        opened = self._opened
-        if path not in opened:
-            file, wanted = self.path / path, self.manifest.files.get(path)
-            if wanted is None:
-                raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
-            try:
-                found = Shard(file, self.spec.frames_per_shard, array.codec)
-            except (OSError, ChecksumError) as error:
-                self._refuse_others(path)
-                raise StoreError(f"{self.path}: {path}: {_reason(error)}; {_REPAIR}") from error
+        opened = self._opened.get(path)
+        if opened is None:
+            opened = self._open(array, path)
+            self._opened.keep(path, opened)
+        return opened
+
+    def _open(self, array: ArraySpec, path: str) -> Shard:
+        wanted = self.manifest.files.get(path)
+        if wanted is None:
+            raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
+        try:
+            found = Shard(self.path / path, self.spec.frames_per_shard, array.codec)
+        except (OSError, ChecksumError) as error:
             self._refuse_others(path)
-            if found.size != wanted.size:
-                raise StoreError(f"{self.path}: {path} has {found.size} bytes, wanted {wanted.size}; {_REPAIR}")
-            opened[path] = found
-        return opened[path]
+            raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
+        self._refuse_others(path)
+        if found.size != wanted.size:
+            raise StoreError(f"{self.path}: {path} has {found.size} bytes, wanted {wanted.size}; {_REPAIR}")
+        return found
 
     def _refuse_others(self, path: str) -> None:
         """See that a file is still to be what our manifest says. Asked when it is open, and so not changed after."""
@@ -273,8 +278,8 @@ class Store:
             )
 
     @cached_property
-    def _opened(self) -> dict[str, Shard]:
-        return {}
+    def _opened(self) -> OpenShards:
+        return OpenShards()
 
     @cached_property
     def _manifests(self) -> dict[FileStamp | None, Manifest]:
@@ -291,5 +296,12 @@ class Store:
 _REPAIR = "`gfield verify --repair SOURCE` restores it"
 
 
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+# What the reader has too little of; the store may well be whole.
+_OURS = (errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM)
+
+
+def _because(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return f"{error}; {_REPAIR}"
+    reason = error.strerror or str(error)
+    return reason if error.errno in _OURS else f"{reason}; {_REPAIR}"

@@ -216,7 +216,7 @@ def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
     shutil.copytree(built, target)
     for shard in range(3):
         shutil.rmtree(target / f"640x480/depth/c/{shard}")
-    (target / "640x480/depth/c/0/0/0").mkdir(parents=True)
+    (target / "640x480/depth/c/1/0/0").mkdir(parents=True)
     (target / "640x480/depth/c/1/0").mkdir(parents=True)
     os.mkfifo(target / "640x480/depth/c/1/0/0")
     (target / "640x480/depth/c/2").touch()
@@ -484,15 +484,47 @@ def test_to_overwrite_is_to_make_again_what_an_earlier_part_has_taken_over(sourc
     target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
     shutil.copytree(built, target)
     build_store(source, target, spec, part=(1, 2))
-    damaged = target / "640x480/rgb/c/0/0/0/0"
-    with damaged.open("r+b") as file:
-        file.seek(999)
-        file.write(b"\xff\x00\xff")
+    damage(target / "640x480/depth/c/1/0/0")
     for part in ((2, 2), (1, 2)):
         report = build_store(source, target, spec, overwrite=True, part=part)
     assert report.state == "built"
     build_store(source, tmp_path / "fresh", spec)
     assert tree(target) == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("how", ["replaced", "without links", "by way of others"])
+def test_to_overwrite_makes_again_what_is_no_file_of_the_store_any_more(source, built, tmp_path, monkeypatch, how):
+    """What has been taken over is noted, also where the store has another file by now, or had to be copied from."""
+    target = tmp_path / "s"
+    first, spec = (make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=high)) for high in (80, 90))
+    shutil.copytree(built, target)
+    if how == "without links":
+        monkeypatch.setattr(os, "link", refuse_links)
+    damage(target / "640x480/depth/c/1/0/0")
+    if how == "by way of others":
+        build_store(source, target, first, part=(1, 2))
+        shutil.move(target, tmp_path / "aside")
+    build_store(source, target, spec, part=(1, 2))
+    if how == "by way of others":
+        shutil.move(tmp_path / "aside", target)
+    if how != "without links":
+        shutil.rmtree(target)
+        shutil.copytree(built, target)
+    for part in ((2, 2), (1, 2)):
+        report = build_store(source, target, spec, overwrite=True, part=part)
+    assert report.state == "built"
+    build_store(source, tmp_path / "fresh", spec)
+    assert tree(target) == tree(tmp_path / "fresh")
+
+
+def refuse_links(*_):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def damage(path):
+    with path.open("r+b") as file:
+        file.seek(999)
+        file.write(b"\xff\x00\xff")
 
 
 @pytest.mark.usefixtures("ctrl_c")

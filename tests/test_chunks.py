@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import mmap
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import google_crc32c
 import numpy as np
 import pytest
@@ -53,6 +61,53 @@ def values(draw):
 def test_checksum_is_googles(base, seed, size, start):
     data = np.random.default_rng(seed).integers(0, 256, start + size, dtype=np.uint8)[start:]
     assert _chunks.crc32c(data, base) == google_crc32c.value(data.tobytes())
+
+
+@compiled_only
+@pytest.mark.parametrize("keep", [0, 4096, 4097, 500_000])
+def test_a_mapped_file_that_is_cut_short_is_an_error_of_whoever_reads_it(tmp_path, keep):
+    """The system says so by SIGBUS, to the very instruction; others than us are to be told as before."""
+    data = with_checksum(np.random.default_rng(0).integers(0, 256, 1_000_000, dtype=np.uint8))
+    (tmp_path / "m").write_bytes(data)
+    out = np.empty(1_000_000, np.uint8)
+    with (tmp_path / "m").open("r+b") as file:
+        stored = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        assert _chunks.decode(stored, out, WORK, False, True)
+        file.truncate(keep)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(20):
+                for compressed, past, base in itertools.product([False, True], repeat=3):
+                    failed = pool.submit(_chunks.decode, stored, out, WORK, compressed, past, base).exception()
+                    assert isinstance(failed, OSError)
+                    assert failed.errno == errno.EIO
+                assert isinstance(pool.submit(chunks.fetch, stored).exception(), OSError)
+        file.write(data)
+    assert _chunks.decode(stored, out, WORK, False, True)
+    np.testing.assert_array_equal(chunks.fetch(stored), data)
+
+
+@compiled_only
+@pytest.mark.parametrize("fault", ["memoryview(mapped)[0]", "os.kill(os.getpid(), signal.SIGBUS)"])
+@pytest.mark.parametrize("handlers", ["", "before", "after", "before and after"])
+def test_a_bus_error_of_others_ends_the_process_as_it_would_without_us(tmp_path, fault, handlers):
+    script = f"""
+import faulthandler, mmap, os, signal
+from gfield.chunks import fetch
+import numpy as np
+with open({str(tmp_path / "m")!r}, "w+b") as file:
+    file.truncate(5000)
+    mapped = mmap.mmap(file.fileno(), 5000)
+    if "before" in {handlers!r}:
+        faulthandler.enable()
+    fetch(np.frombuffer(bytes(100), np.uint8))
+    if "after" in {handlers!r}:
+        faulthandler.enable()
+    file.truncate(0)
+    {fault}
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == -signal.SIGBUS
+    assert ended.stderr.count("Fatal Python error: Bus error") == (handlers != "")
 
 
 @compiled_only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import tensorstore
@@ -23,6 +25,7 @@ from gfield.field import FieldParams
 from gfield.files import read_file
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError
 from gfield.publish import write_metadata
+from gfield.sources.images import open_images
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec, default_frames_per_shard
 from gfield.specify import make_spec
@@ -240,6 +243,40 @@ def test_a_missing_shard_is_an_error_and_no_zeros(copy):
         store.read("640x480/rgb", [4])
     with pytest.raises(StoreError, match="640x480/rgb/c/1/0/0/0 is missing"):
         store.check_files()
+
+
+def test_a_store_of_more_shards_than_descriptors(tmp_path):
+    """Each shard that is open has one; one more is opened in the place of another."""
+    for number in range(24):
+        picture = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number:02}.png"), picture)
+    source = open_images(tmp_path, size_WH=(16, 16))
+    build_store(source, tmp_path / "s.zarr", make_spec(source, frames_per_shard=1))
+    script = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+from gfield.store import open_store
+store = open_store(sys.argv[1])
+for _ in range(2):
+    for key in store.arrays:
+        sys.stdout.buffer.write(store.read(key, range(24), threads=3).tobytes())
+"""
+    command = [sys.executable, "-c", script, tmp_path / "s.zarr"]
+    read = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    store = open_store(tmp_path / "s.zarr")
+    assert read == 2 * b"".join(store.read(key, range(24)).tobytes() for key in store.arrays)
+
+
+@pytest.mark.parametrize("keep", [0, 1000, -1])
+def test_a_shard_that_is_cut_while_it_is_open_is_an_error_and_no_bus_error(copy, keep):
+    store, path = open_store(copy), copy / "640x480/rgb/c/1/0/0/0"
+    before = store.read("640x480/rgb", [4, 5])
+    whole = path.read_bytes()
+    os.truncate(path, keep % len(whole))
+    with pytest.raises(StoreError, match=r"rgb/c/1/0/0/0: \d+ bytes, \d+ when it was opened"):
+        store.read("640x480/rgb", [4])
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(store.read("640x480/rgb", [4, 5]), before)
 
 
 def test_a_flipped_bit_is_an_error(copy):

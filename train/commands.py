@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from train.command_options import ENCODERS, device_option, next_step, path_type,
 from train.study.commands import report, study
 from train.training_commands import finetune, pretrain
 
+_DESCRIPTORS = 1 << 17
 EXIT_CODES = """
 \b
 Exit codes: 0 done, or saved and stopped by SIGTERM; 1 the input, the run or
@@ -29,6 +32,7 @@ interrupted by Ctrl-C, saved.
 @click.version_option(package_name="gfield", message="train %(version)s")
 def train() -> None:
     """Pre-train encoders on gradient-field stores, fine-tune them to depth, evaluate, predict, export."""
+    _allow_descriptors()
 
 
 @train.command(short_help="Score a fine-tuned run by a named protocol.")
@@ -153,3 +157,12 @@ def export(run: Path, target: str, out: Path | None, size_WH: tuple[int, int] | 
 
 for _command in (pretrain, finetune, study, report):
     train.add_command(_command)
+
+
+def _allow_descriptors() -> None:
+    """Have as many descriptors as may be had: a shard that is open takes one, and large stores have thousands."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with contextlib.suppress(ValueError, OSError):  # less is slower, and works
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

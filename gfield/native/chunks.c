@@ -3,7 +3,8 @@
  * Why it is faster than the libraries, which define what it does: a raw chunk is checked in the registers that copy it;
  * the checksum takes 64 bytes an instruction where the processor can; bits are put back by its 8 x 8 bit matrices; and
  * what goes to an array larger than the caches is written past them, which need not fetch first what is overwritten.
- * Whatever is not as expected here, damage included, is left to the libraries, and so are all error messages.
+ * Whatever is not as expected here, damage included, is left to the libraries, and so are all error messages. Only
+ * that stored bytes cannot be had at all is said here, since nobody else would live to tell.
  *
  * For x86-64 processors with SSE4.2; the module does not load on others.
  */
@@ -12,6 +13,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -20,6 +22,7 @@
 #include "bits.h"
 #include "blosc.h"
 #include "crc32c.h"
+#include "guard.h"
 #include "processor.h"
 
 typedef struct {
@@ -92,23 +95,68 @@ static PyObject *crc32c(PyObject *module, PyObject *args)
     return PyLong_FromUnsignedLong(crc);
 }
 
+static PyObject *lost(void)
+{
+    errno = EIO;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *fetch(PyObject *module, PyObject *args)
+{
+    Py_buffer stored, out;
+    Guard guard;
+    int read;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*w*:fetch", &stored, &out))
+        return NULL;
+    const int fits = stored.len == out.len;
+    Py_BEGIN_ALLOW_THREADS
+    if (sigsetjmp(guard.back, 0) == 0) {
+        guard_begin(&guard, stored.buf, (size_t)stored.len);
+        if (fits)
+            memcpy(out.buf, stored.buf, (size_t)stored.len);
+        read = 1;
+    } else {
+        read = 0;
+    }
+    guard_end();
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&stored);
+    PyBuffer_Release(&out);
+    if (!fits) {
+        PyErr_SetString(PyExc_ValueError, "stored and out are not of one size");
+        return NULL;
+    }
+    if (!read)
+        return lost();
+    Py_RETURN_NONE;
+}
+
 static PyObject *decode(PyObject *module, PyObject *args)
 {
     Py_buffer stored, out, work;
-    int compressed, past, base = 0, done;
+    Guard guard;
+    int compressed, past, base = 0, done, read;
     (void)module;
     if (!PyArg_ParseTuple(args, "y*w*w*pp|p:decode", &stored, &out, &work, &compressed, &past, &base))
         return NULL;
     const Kernels *kernels = base || !wide_supported ? &BASE_KERNELS : &WIDE_KERNELS;
     Py_BEGIN_ALLOW_THREADS
-    done = decode_chunk(stored.buf, (size_t)stored.len, out.buf, (size_t)out.len, work.buf, (size_t)work.len,
-                        compressed, past, kernels);
+    if (sigsetjmp(guard.back, 0) == 0) {
+        guard_begin(&guard, stored.buf, (size_t)stored.len);
+        done = decode_chunk(stored.buf, (size_t)stored.len, out.buf, (size_t)out.len, work.buf, (size_t)work.len,
+                            compressed, past, kernels);
+        read = 1;
+    } else {
+        done = read = 0;
+    }
+    guard_end();
     _mm_sfence(); /* what was written past the caches is there before anything that follows */
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&stored);
     PyBuffer_Release(&out);
     PyBuffer_Release(&work);
-    return PyBool_FromLong(done);
+    return read ? PyBool_FromLong(done) : lost();
 }
 
 static PyObject *take(PyObject *module, PyObject *args)
@@ -143,7 +191,9 @@ static PyMethodDef methods[] = {
     {"crc32c", crc32c, METH_VARARGS, "crc32c(data, base=False): checksum; with base, without the widest instructions."},
     {"decode", decode, METH_VARARGS,
      "decode(stored, out, work, compressed, past_caches, base=False): whether a chunk was whole, of a kind known here, "
-     "and decoded."},
+     "and decoded; OSError where its bytes cannot be had."},
+    {"fetch", fetch, METH_VARARGS,
+     "fetch(stored, out): copy bytes of a mapped file; OSError where they cannot be had."},
     {"take", take, METH_VARARGS, "take(frames, places, out, frame_size): copy frames, past the caches."},
     {NULL, NULL, 0, NULL},
 };

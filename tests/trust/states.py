@@ -123,8 +123,6 @@ class StoreMachine(StoreState):
             _harm(path, how, where)
         self.damaged = self.differing(self.now)
         self.ever_damaged |= self.damaged
-        if how == "cut":
-            self.held = None  # whoever reads a mapped file that is cut in place is ended by SIGBUS: docs/security.md
         return f"{path.relative_to(self.target)}"
 
     @precondition(lambda self: self.now is not None and "zarr.json" not in self.damaged)
