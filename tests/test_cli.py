@@ -399,3 +399,17 @@ def test_a_name_that_is_no_text_is_told_of_in_one_line(nyu_mat, tmp_path):
     assert result.exit_code == 1
     assert "the store would have this name in it, and it is no UTF-8; rename the file" in result.output
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(("soft", "hard"), [(100, 200), (100, 100), (200, 300)])
+def test_train_has_as_many_descriptors_as_it_may(soft, hard):
+    """Each open shard has one, and usual soft limits are fewer than a large store has shards."""
+    script = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from train.commands import train
+train(["import", "--help"], standalone_mode=False)
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == f"({hard}, {hard})"
