@@ -216,7 +216,7 @@ def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
     shutil.copytree(built, target)
     for shard in range(3):
         shutil.rmtree(target / f"640x480/depth/c/{shard}")
-    (target / "640x480/depth/c/1/0/0").mkdir(parents=True)
+    (target / "640x480/depth/c/0/0/0").mkdir(parents=True)
     (target / "640x480/depth/c/1/0").mkdir(parents=True)
     os.mkfifo(target / "640x480/depth/c/1/0/0")
     (target / "640x480/depth/c/2").touch()
