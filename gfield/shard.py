@@ -13,6 +13,7 @@ import mmap
 import os
 import resource
 import struct
+import sys
 import threading
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -27,7 +28,6 @@ from gfield.codec import Bytes, ChecksumError, Codec, check_crc
 from gfield.files import open_file
 
 _ABSENT = 2**64 - 1
-_SHARE = 8  # of the descriptors, an eighth: several stores may be open
 _MOST_MAPPED = 1 << 14  # Linux maps 65,530 pieces a process
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
 
@@ -166,14 +166,16 @@ class Shard:
 
 
 class OpenShards:
-    """The shards of one store that are open, no more of them than leave most of the process's descriptors to others.
+    """The shards of one store that are open, no more of them than leave most of what the process may have to others.
 
-    Each has one for as long as it is mapped, and a store of 400,000 frames has thousands of shards. The one that has
-    been open for longest makes way, and is closed once whoever reads it is done.
+    Each takes a descriptor, and addresses for all of its bytes, for as long as it is mapped; a store of 400,000 frames
+    has thousands of shards. Those that have been open for longest make way, and are closed once whoever reads them is
+    done.
     """
 
     def __init__(self) -> None:
         self._shards: dict[str, Shard] = {}
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, path: str) -> Shard | None:
@@ -182,12 +184,21 @@ class OpenShards:
 
     def keep(self, path: str, shard: Shard) -> None:
         """Keep a shard, and let another one go where there are too many."""
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = _MOST_MAPPED if descriptors == resource.RLIM_INFINITY else min(descriptors // _SHARE, _MOST_MAPPED)
+        most = min(_share(resource.RLIMIT_NOFILE), _MOST_MAPPED)
+        most_bytes = _share(resource.RLIMIT_AS)
         with self._lock:
-            while len(self._shards) >= most:
-                del self._shards[next(iter(self._shards))]
+            while self._shards and (len(self._shards) >= most or self._bytes + shard.size > most_bytes):
+                self._bytes -= self._shards.pop(next(iter(self._shards))).size
+            if (other := self._shards.get(path)) is not None:  # another thread's
+                self._bytes -= other.size
             self._shards[path] = shard
+            self._bytes += shard.size
+
+
+def _share(limit: int) -> int:
+    """An eighth of what the process may have of a resource: several stores may be open."""
+    most, _ = resource.getrlimit(limit)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most // 8
 
 
 def hash_file(path: Path) -> Written:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import resource
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -25,20 +23,15 @@ from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.files import make_folder
 from gfield.frame import InputError
-from gfield.manifest import StoreError, read_manifest
+from gfield.manifest import read_manifest
 from gfield.plan import plan_build
-from gfield.repair import repair_store
 from gfield.sample.nyu_mat import write_nyu_mat
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
 from gfield.staging import BuildError, Staging, remove
 from gfield.store import open_store
-from gfield.verify import verify_store
 
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder by path, with its bytes."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from .trees import tree
 
 
 @pytest.fixture(scope="module")
@@ -146,108 +139,6 @@ def test_a_second_run_writes_nothing(source, built):
     }
 
 
-def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
-    target = tmp_path / "s"
-    shutil.copytree(built, target)
-    inodes = {path.relative_to(target): path.stat().st_ino for path in target.rglob("c/*/0/0/0")}
-    spec = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    unreadable = replace(source, mat=tmp_path / "gone.mat", sets={})
-    report = build_store(unreadable, target, spec)
-    assert report.state == "built"
-    build_store(source, tmp_path / "fresh", spec)
-    assert tree(target) == tree(tmp_path / "fresh")
-    for path, inode in inodes.items():
-        assert (target / path).stat().st_ino == inode
-    old, new = open_store(built), open_store(target)
-    assert np.count_nonzero(new.read("640x480/gradient", [0])) > np.count_nonzero(old.read("640x480/gradient", [0]))
-
-
-def swap_shards(rgb: Path) -> None:
-    for name, other in (("0", "x"), ("1", "0"), ("x", "1")):
-        (rgb / name).rename(rgb / other)
-
-
-def flip_bit(array: Path) -> None:
-    (shard,) = (path for path in (array / "1").rglob("0") if path.is_file())
-    data = bytearray(shard.read_bytes())
-    data[1000] ^= 1
-    shard.write_bytes(data)
-
-
-@pytest.mark.parametrize("damage", [swap_shards, flip_bit])
-def test_new_fields_are_not_made_of_pictures_that_are_damaged(source, tmp_path, damage):
-    """Raw shards, which are all of one size, by which they are told."""
-    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2, codec="raw"))
-    damage(tmp_path / "s/640x480/rgb/c")
-    spec = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
-    build_store(source, tmp_path / "s", spec)
-    build_store(source, tmp_path / "fresh", spec)
-    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
-
-
-def test_a_shard_that_was_taken_over_damaged_and_repaired_since_is_not_published(source, tmp_path):
-    old = make_spec(source, frames_per_shard=2, codec="raw")
-    new = make_spec(source, frames_per_shard=2, codec="raw", field=FieldParams(low=20, high=90))
-    build_store(source, tmp_path / "s", old)
-    flip_bit(tmp_path / "s/640x480/depth/c")
-    build_store(source, tmp_path / "s", new, part=(1, 6))
-    store = open_store(tmp_path / "s")
-    assert len(repair_store(store, verify_store(store).findings, source).restored) == 1
-    build_store(source, tmp_path / "s", new)
-    assert verify_store(open_store(tmp_path / "s")).findings == ()
-
-
-def test_a_part_does_not_publish_a_shard_of_another_size_that_is_another_parts(source, tmp_path):
-    """With other thresholds alone there is much to do; with other texts alone, all is taken over and recorded."""
-    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2))
-    later = replace(source, splits=["unlabeled"] * len(source.names))
-    spec = make_spec(later, frames_per_shard=2)
-    shard = tmp_path / "s/640x480/rgb/c/0/0/0/0"
-    shard.write_bytes(shard.read_bytes() + b"x")
-    assert build_store(later, tmp_path / "s", spec, part=(1, 2)).state == "part"
-    assert build_store(later, tmp_path / "s", spec, part=(2, 2)).state == "built"
-    build_store(later, tmp_path / "fresh", spec)
-    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
-
-
-def test_what_is_no_file_is_not_taken_over(source, built, tmp_path):
-    """Neither a folder or a pipe in place of a shard, nor what is below a file in place of its folder."""
-    target = tmp_path / "s"
-    shutil.copytree(built, target)
-    for shard in range(3):
-        shutil.rmtree(target / f"640x480/depth/c/{shard}")
-    (target / "640x480/depth/c/0/0/0").mkdir(parents=True)
-    (target / "640x480/depth/c/1/0").mkdir(parents=True)
-    os.mkfifo(target / "640x480/depth/c/1/0/0")
-    (target / "640x480/depth/c/2").touch()
-    spec = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    build_store(source, target, spec)
-    build_store(source, tmp_path / "fresh", spec)
-    assert tree(target) == tree(tmp_path / "fresh")
-
-
-def test_splits_that_come_later_change_no_shard(nyu_mat, frames, tmp_path):
-    shutil.copy(nyu_mat, tmp_path / "nyu.mat")
-    without = open_nyuv2(tmp_path / "nyu.mat")
-    assert set(without.splits) == {"unlabeled"}
-    build_store(without, tmp_path / "s")
-    later = open_nyuv2(tmp_path / "nyu.mat", nyu_mat.parent / "splits.mat")
-    report = build_store(later, tmp_path / "s")
-    assert report.shards_written == 0
-    assert open_store(tmp_path / "s").rows("test").tolist() == [6, 7, 8]
-
-
-def test_an_array_can_be_added(source, built, tmp_path):
-    target = tmp_path / "s"
-    shutil.copytree(built, target)
-    spec = make_spec(source, frames_per_shard=2, optional=["label"])
-    report = build_store(source, target, spec)
-    labels = sum(entry.size for path, entry in read_manifest(target).files.items() if "/label/c/" in path)
-    assert report.bytes_written == labels
-    build_store(source, tmp_path / "fresh", spec)
-    assert tree(target) == tree(tmp_path / "fresh")
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -286,147 +177,6 @@ def test_a_target_that_is_not_ours_is_left_alone(source, tmp_path, overwrite):
     assert tree(tmp_path / "s") == {"thesis.tex": b"years of work"}
 
 
-def test_an_unfinished_store_cannot_be_opened(source, tmp_path):
-    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2), part=(1, 2))
-    with pytest.raises(StoreError, match="unfinished"):
-        open_store(tmp_path / "s")
-    (staging,) = tmp_path.glob("s.building-*")
-    with pytest.raises(StoreError, match="wanted a store"):
-        open_store(staging / "store")
-
-
-@pytest.mark.parametrize("before", ["nothing", "a store", "an unfinished build"])
-@pytest.mark.parametrize("links", [True, False])
-def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_path, monkeypatch, before, links):
-    """Every file, and every folder's entries as they are when the folder is renamed."""
-
-    def no_links(*arguments):
-        raise PermissionError(errno.EPERM, "this file system knows no hard links")
-
-    target = tmp_path / "s"
-    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    files: set[int] = set()
-    entries: dict[int, list[str]] = {}
-    fsync, swap_in = os.fsync, build.swap_in
-
-    def noting_fsync(descriptor):
-        status = os.fstat(descriptor)
-        seen = sorted(os.listdir(descriptor)) if stat.S_ISDIR(status.st_mode) else None
-        fsync(descriptor)
-        if seen is None:
-            files.add(status.st_ino)
-        else:
-            entries[status.st_ino] = seen
-
-    def checking_swap_in(staging):
-        for folder, names, inside in os.walk(staging.store):
-            assert entries.get(os.stat(folder).st_ino) == sorted(names + inside), folder
-            for name in inside:
-                assert os.stat(os.path.join(folder, name)).st_ino in files, (folder, name)
-        checked.append(staging)
-        swap_in(staging)
-
-    checked: list[Staging] = []
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    if before == "a store":
-        build_store(source, target, other)
-    elif before == "an unfinished build":
-        build_store(source, target, other, part=(1, 2))
-    entries.clear()
-    if not links:
-        files.clear()
-        monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(build, "swap_in", checking_swap_in)
-    build_store(source, target, make_spec(source, frames_per_shard=2))
-    assert len(checked) == 1
-    assert tree(target) == tree(built)
-
-
-def test_the_folders_above_a_new_store_are_on_the_disk_too(source, tmp_path, monkeypatch):
-    """Or a power cut would take with them a store that was reported as built."""
-    synced: set[int] = set()
-    fsync = os.fsync
-
-    def noting_fsync(descriptor):
-        fsync(descriptor)
-        synced.add(os.fstat(descriptor).st_ino)
-
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    build_store(source, tmp_path / "new" / "folder" / "s", make_spec(source, frames_per_shard=2))
-    assert {folder.stat().st_ino for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "folder")} <= synced
-
-
-@pytest.fixture
-def killed_while_it_removes(monkeypatch):
-    """Runs a build that ends, once the store has its name, where it would remove what that has replaced."""
-
-    def killing(_staging):
-        raise KeyboardInterrupt
-
-    def run(*arguments, **options):
-        with monkeypatch.context() as patch:
-            patch.setattr(build, "remove", killing)
-            with pytest.raises(KeyboardInterrupt):
-                build_store(*arguments, **options)
-
-    return run
-
-
-def test_what_a_killed_build_has_moved_aside_does_not_stop_the_next(source, built, tmp_path, killed_while_it_removes):
-    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
-    build_store(source, target, make_spec(source, frames_per_shard=5))
-    killed_while_it_removes(source, target, spec, overwrite=True)
-    assert list(tmp_path.glob("s.building-*/*.tmp"))
-    assert build_store(source, target, spec, overwrite=True).state == "built"
-    assert tree(target) == tree(built)
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-
-
-def test_unfinished_builds_that_a_store_replaces_go_with_its_own(source, built, tmp_path, killed_while_it_removes):
-    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
-    other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    build_store(source, target, other, part=(1, 2))
-    killed_while_it_removes(source, target, spec)
-    build_store(source, target, spec)
-    assert tree(target) == tree(built)
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-
-
-def test_an_older_store_comes_back_where_the_new_one_cannot_take_its_place(source, built, tmp_path, monkeypatch):
-    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=5)
-    shutil.copytree(built, target)
-    rename = Path.rename
-
-    def failing(path, place):
-        if path == Staging(target, spec).store:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return rename(path, place)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", failing)
-        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-            build_store(source, target, spec, overwrite=True)
-    assert tree(target) == tree(built)
-    build_store(source, target, spec, overwrite=True)
-    assert open_store(target).spec == spec
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-
-
-def test_an_unfinished_build_with_other_parameters_gives_what_it_can(source, tmp_path):
-    old = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    build_store(source, tmp_path / "s", old, part=(1, 2))
-    rgb_done = len(list(Staging(tmp_path / "s", old).store.glob("640x480/rgb/c/*/0/0/0")))
-    new = make_spec(source, frames_per_shard=2)
-    report = build_store(source, tmp_path / "s", new)
-    assert 0 < rgb_done < 5
-    assert report.state == "built"
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-    build_store(source, tmp_path / "fresh", new)
-    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
-    with pytest.raises(BuildError, match="codec"):
-        build_store(source, tmp_path / "s", replace(new, codec="raw"))
-
-
 def test_a_finished_store_is_planned_as_built_whatever_else_is_unfinished(source, tmp_path):
     finished, target = make_spec(source, frames_per_shard=2), tmp_path / "s"
     build_store(source, target, finished)
@@ -436,17 +186,6 @@ def test_a_finished_store_is_planned_as_built_whatever_else_is_unfinished(source
     other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
     with pytest.raises(BuildError, match=r"codec is raw .* an unfinished build, which --overwrite removes"):
         plan_build(source, target, other)
-
-
-def test_a_damaged_shard_of_an_unfinished_build_is_made_again(source, built, tmp_path):
-    spec = make_spec(source, frames_per_shard=2)
-    build_store(source, tmp_path / "s", spec, part=(1, 2))
-    victim = next(iter(Staging(tmp_path / "s", spec).store.glob("640x480/depth/c/*/0/0")))
-    data = bytearray(victim.read_bytes())
-    data[100] ^= 1
-    victim.write_bytes(data)
-    build_store(source, tmp_path / "s", spec)
-    assert tree(tmp_path / "s") == tree(built)
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 5])
@@ -477,54 +216,6 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def test_to_overwrite_is_to_make_again_what_an_earlier_part_has_taken_over(source, built, tmp_path):
-    """That was told by its size, and may have been damaged since: it is one file with the store's."""
-    target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
-    shutil.copytree(built, target)
-    build_store(source, target, spec, part=(1, 2))
-    damage(target / "640x480/depth/c/1/0/0")
-    for part in ((2, 2), (1, 2)):
-        report = build_store(source, target, spec, overwrite=True, part=part)
-    assert report.state == "built"
-    build_store(source, tmp_path / "fresh", spec)
-    assert tree(target) == tree(tmp_path / "fresh")
-
-
-@pytest.mark.parametrize("how", ["replaced", "without links", "by way of others"])
-def test_to_overwrite_makes_again_what_is_no_file_of_the_store_any_more(source, built, tmp_path, monkeypatch, how):
-    """What has been taken over is noted, also where the store has another file by now, or had to be copied from."""
-    target = tmp_path / "s"
-    first, spec = (make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=high)) for high in (80, 90))
-    shutil.copytree(built, target)
-    if how == "without links":
-        monkeypatch.setattr(os, "link", refuse_links)
-    damage(target / "640x480/depth/c/1/0/0")
-    if how == "by way of others":
-        build_store(source, target, first, part=(1, 2))
-        shutil.move(target, tmp_path / "aside")
-    build_store(source, target, spec, part=(1, 2))
-    if how == "by way of others":
-        shutil.move(tmp_path / "aside", target)
-    if how != "without links":
-        shutil.rmtree(target)
-        shutil.copytree(built, target)
-    for part in ((2, 2), (1, 2)):
-        report = build_store(source, target, spec, overwrite=True, part=part)
-    assert report.state == "built"
-    build_store(source, tmp_path / "fresh", spec)
-    assert tree(target) == tree(tmp_path / "fresh")
-
-
-def refuse_links(*_):
-    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-
-def damage(path):
-    with path.open("r+b") as file:
-        file.seek(999)
-        file.write(b"\xff\x00\xff")
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -634,21 +325,6 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(nyu_mat, source, 
 def test_scratch_of_a_finished_build_is_gone(built):
     assert [path.name for path in built.parent.iterdir()] == ["nyu.zarr"]
     assert not list(built.rglob("*.tmp"))
-
-
-def test_an_added_array_with_a_bad_frame_empties_the_frame_everywhere(nyu_mat, tmp_path):
-    mat = tmp_path / "nyu_depth_v2_labeled.mat"
-    shutil.copy(nyu_mat, mat)
-    with h5py.File(mat, "r+") as file:
-        file["rawDepths"][4, 5, 5] = np.nan
-    source = open_nyuv2(mat)
-    spec = make_spec(source, frames_per_shard=2, optional=["raw_depth"])
-    build_store(source, tmp_path / "s", make_spec(source, frames_per_shard=2))
-    assert open_store(tmp_path / "s").read("640x480/rgb", [4]).any()
-    build_store(source, tmp_path / "s", spec, on_error="skip")
-    build_store(source, tmp_path / "fresh", spec, on_error="skip")
-    assert tree(tmp_path / "s") == tree(tmp_path / "fresh")
-    assert not open_store(tmp_path / "s").read("640x480/rgb", [4]).any()
 
 
 def test_builders_that_run_at_once_help_each_other(nyu_mat, built, tmp_path):

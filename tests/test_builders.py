@@ -19,7 +19,7 @@ from gfield.staging import BuildError, Staging
 from gfield.store import open_store
 from gfield.turns import alone, lock_path
 
-from .test_build import tree
+from .trees import tree
 
 LEVELS_WH = [(80, 60)]
 

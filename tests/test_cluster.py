@@ -20,7 +20,7 @@ from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
 from gfield.staging import Staging
 
-from .test_build import tree
+from .trees import tree
 
 
 class Cluster:

@@ -22,8 +22,8 @@ from gfield.sources.densedepth import open_densedepth
 from gfield.specify import make_spec
 from gfield.store import open_store
 
-from .test_build import tree
 from .test_images import gfield
+from .trees import tree
 
 BOTH = frozenset({"rgb", "depth"})
 TRAIN, TEST = "data/nyu2_train.csv", "data/nyu2_test.csv"

@@ -23,8 +23,8 @@ from gfield.sources.images import centre_window, open_images
 from gfield.specify import make_spec
 from gfield.store import open_store
 
-from .test_build import tree
 from .test_png import exif
+from .trees import tree
 
 RGB = frozenset({"rgb"})
 SIZE = (64, 48)

@@ -27,7 +27,7 @@ from gfield.sources.nyu_raw import NyuRaw, open_nyu_raw
 from gfield.specify import make_spec
 from gfield.store import open_store
 
-from .test_build import tree
+from .trees import tree
 
 BOTH = frozenset({"rgb", "depth"})
 PPM, PGM = b"P6 640 480 255\n", b"P5 640 480 65535\n"

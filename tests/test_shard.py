@@ -1,5 +1,8 @@
 """The shard file: the layout that zarr-python and TensorStore read, hashes, and damage."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorstore
@@ -97,6 +100,33 @@ def test_a_truncated_shard_is_refused(tmp_path, frames_NHWC, keep):
     (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:keep])
     with pytest.raises(ChecksumError):
         Shard(tmp_path / "s", 8, codec)
+
+
+def test_open_shards_leave_addresses_to_others(tmp_path):
+    """As many as there may be, where that is less than all of them have bytes."""
+    codec = codec_for("rgb", "raw", 1)
+    for number in range(30):
+        write(tmp_path / str(number), np.full((1, 1024, 1024, 8), number, np.uint8), 1, codec)
+    script = f"""
+import mmap, resource
+import numpy as np
+from pathlib import Path
+from gfield.codec import codec_for
+from gfield.shard import OpenShards, Shard
+kept, out, codec = OpenShards(), np.empty((1024, 1024, 8), np.uint8), codec_for("rgb", "raw", 1)
+now = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+most = (now + (40 << 20)) * 8 // 7
+assert most - now < 30 << 23, "all of them fit"
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+for number in [*range(30)] * 2:
+    shard = kept.get(str(number))
+    if shard is None:
+        shard = Shard(Path({str(tmp_path)!r}) / str(number), 1, codec)
+        kept.keep(str(number), shard)
+    shard.read(0, out)
+    assert (out == number).all()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_writer_does_not_write_over_a_file(tmp_path):

@@ -17,9 +17,9 @@ class Place(NamedTuple):
 
 # Name of the campaign -> module of this folder that has it in its list CAMPAIGNS.
 MODULES = {
-    "kills": Place("kills", 3.5),
+    "kills": Place("kills", 3.9),
     "faults": Place("faults", 8),
-    "power-loss": Place("power", 3.5),
+    "power-loss": Place("power", 3.2),
     "power-loss-checkpoint": Place("power_checkpoint", 0.5),
     "flips": Place("flips", 9),
     "damage": Place("damage", 5),
@@ -34,10 +34,10 @@ MODULES = {
     "mutants-zip": Place("mutants", 1),
     "mutants-zarr": Place("mutant_stores", 2),
     "mutants-study": Place("mutant_studies", 0.5),
-    "mutants-manifest": Place("mutant_stores", 4),
+    "mutants-manifest": Place("mutant_stores", 3.3),
     "hostile": Place("hostile_inputs", 0.5),
     "resources": Place("resources", 1),
-    "states": Place("states", 18),
+    "states": Place("states", 18.5),
     "goldens": Place("goldens", 0.5),
 }
 
