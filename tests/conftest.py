@@ -66,6 +66,20 @@ def nyu_mat(tmp_path_factory, frames) -> Path:
 
 
 @pytest.fixture(scope="session")
+def source(nyu_mat) -> gfield.Source:
+    """The miniature, open."""
+    return gfield.open_nyuv2(nyu_mat)
+
+
+@pytest.fixture(scope="session")
+def built(source, tmp_path_factory) -> Path:
+    """A store of it, of two frames a shard, built in one go; not to be changed."""
+    target = tmp_path_factory.mktemp("built") / "nyu.zarr"
+    gfield.build_store(source, target, gfield.make_spec(source, frames_per_shard=2))
+    return target
+
+
+@pytest.fixture(scope="session")
 def real_nyu() -> Path:
     """32 real frames of NYU Depth v2 in the .mat layout."""
     mat = REAL / "nyu" / "nyu_depth_v2_labeled.mat"

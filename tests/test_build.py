@@ -33,20 +33,6 @@ from gfield.store import open_store
 
 from .trees import tree
 
-
-@pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory):
-    """A store of two frames a shard, built in one go; not to be changed."""
-    target = tmp_path_factory.mktemp("built") / "nyu.zarr"
-    build_store(source, target, make_spec(source, frames_per_shard=2))
-    return target
-
-
 # Python ends by the signal itself where that came while a text was executed, as when a dataclass is made; a shell says
 # 130 of both.
 INTERRUPTED = (130, -signal.SIGINT)

@@ -13,7 +13,6 @@ from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.files import make_folder
 from gfield.manifest import StoreError, read_manifest
-from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
 from gfield.staging import BuildError, Staging
 from gfield.store import open_store
@@ -22,11 +21,6 @@ from gfield.turns import alone, lock_path
 from .trees import tree
 
 LEVELS_WH = [(80, 60)]
-
-
-@pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
 
 
 @pytest.fixture(scope="module")

@@ -91,9 +91,10 @@ def test_a_mapped_file_that_is_cut_short_is_an_error_of_whoever_reads_it(tmp_pat
 @pytest.mark.parametrize("handlers", ["", "before", "after", "before and after"])
 def test_a_bus_error_of_others_ends_the_process_as_it_would_without_us(tmp_path, fault, handlers):
     script = f"""
-import faulthandler, mmap, os, signal
+import faulthandler, mmap, os, resource, signal
 from gfield.chunks import fetch
 import numpy as np
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 with open({str(tmp_path / "m")!r}, "w+b") as file:
     file.truncate(5000)
     mapped = mmap.mmap(file.fileno(), 5000)

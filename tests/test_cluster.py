@@ -16,7 +16,6 @@ import pytest
 
 from gfield.build import build_store
 from gfield.dispatch import ClusterError, local_cluster, run_on_cluster
-from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
 from gfield.staging import Staging
 
@@ -53,11 +52,6 @@ class Cluster:
 def cluster(tmp_path_factory):
     with ExitStack() as stack:
         yield Cluster(tmp_path_factory.mktemp("cluster"), stack)
-
-
-@pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfield import FieldParams, StoreError, build_store, make_spec, open_make3d, open_nyuv2, open_store
+from gfield import FieldParams, StoreError, build_store, make_spec, open_make3d, open_store
 from gfield.formats.matv5 import write_numeric
 from gfield.manifest import MANIFEST_PATH, Manifest
 from train.errors import TrainError
@@ -22,11 +22,6 @@ KEYS = {"rgb": "320x240/rgb", "gradient": "320x240/gradient", "depth": "320x240/
 RGB = {"rgb": "320x240/rgb"}
 SMALL = {"levels_WH": [(320, 240)], "frames_per_shard": 4}
 FIELD_1 = "320x240/gradient/c/1/0/0"
-
-
-@pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
 
 
 @pytest.fixture(scope="module")

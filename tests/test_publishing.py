@@ -14,25 +14,11 @@ from gfield import build
 from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.manifest import StoreError
-from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
 from gfield.staging import Staging
 from gfield.store import open_store
 
 from .trees import tree
-
-
-@pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory):
-    """A store of two frames a shard, built in one go; not to be changed."""
-    target = tmp_path_factory.mktemp("built") / "nyu.zarr"
-    build_store(source, target, make_spec(source, frames_per_shard=2))
-    return target
 
 
 @pytest.mark.parametrize("before", ["nothing", "a store", "an unfinished build"])

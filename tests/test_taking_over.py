@@ -25,19 +25,6 @@ from gfield.verify import verify_store
 from .trees import tree
 
 
-@pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory):
-    """A store of two frames a shard, built in one go; not to be changed."""
-    target = tmp_path_factory.mktemp("built") / "nyu.zarr"
-    build_store(source, target, make_spec(source, frames_per_shard=2))
-    return target
-
-
 def test_new_thresholds_rebuild_the_fields_alone(source, built, tmp_path):
     target = tmp_path / "s"
     shutil.copytree(built, target)

@@ -24,11 +24,6 @@ FIELD_0 = "320x240/gradient/c/0/0/0"
 
 
 @pytest.fixture(scope="module")
-def source(nyu_mat):
-    return open_nyuv2(nyu_mat)
-
-
-@pytest.fixture(scope="module")
 def built(source, tmp_path_factory):
     target = tmp_path_factory.mktemp("verify") / "nyu.zarr"
     build_store(source, target, make_spec(source, frames_per_shard=3))
