@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from gfield.listing import counted
 from gfield.worker_check import ClusterError
 
 _SAY_EVERY_S = 30.0
-_LOOK_EVERY_S = 10.0
+_LOOK_EVERY_S = 5.0
 _CONFIGURATION = "jobqueue.slurm in ~/.config/dask/jobqueue.yaml"
 
 
@@ -38,12 +39,14 @@ def slurm_cluster(jobs: int, on_note: Callable[[str], None]) -> Iterator[Any]:
         If dask-jobqueue or sbatch is missing, the configuration says too little, SLURM refuses the jobs, or all of
         them end before one has a worker.
     """
-    try:
-        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
-    except ImportError as error:
-        raise ClusterError("--cluster slurm wants dask-jobqueue: pip install 'gfield[cluster]'") from error
+    with _signals_kept():
+        try:
+            from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+        except ImportError as error:
+            raise ClusterError("--cluster slurm wants dask-jobqueue: pip install 'gfield[cluster]'") from error
     if shutil.which("sbatch") is None:
         raise ClusterError("--cluster slurm: no sbatch on PATH, wanted a machine where jobs are submitted to SLURM")
+    from distributed.core import Status
     from distributed.utils import silence_logging_cmgr
 
     refused: list[str] = []
@@ -54,6 +57,7 @@ def slurm_cluster(jobs: int, on_note: Callable[[str], None]) -> Iterator[Any]:
                 await super().start()
             except RuntimeError as error:
                 refused.append(_last_line(str(error)))
+                self.status = Status.failed  # or Dask would not close
                 raise
 
     class Cluster(SLURMCluster):  # type: ignore[misc]
@@ -73,6 +77,18 @@ def slurm_cluster(jobs: int, on_note: Callable[[str], None]) -> Iterator[Any]:
                 on_note(f"SLURM: {counted(jobs, 'job')} asked for; waiting for the first worker")
                 _await_worker(cluster, client, refused, on_note)
                 yield client
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Take back what happens at Ctrl-C: loading dask-jobqueue lets that end the process at once, with exit code 0."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _await_worker(cluster: Any, client: Any, refused: list[str], on_note: Callable[[str], None]) -> None:

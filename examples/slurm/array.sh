@@ -13,6 +13,6 @@
 #SBATCH --output=%x-%A_%a.out
 set -euo pipefail
 
-# Parts are counted from 1, arrays from wherever one likes.
-part=$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN + 1))
+# Parts are counted from 1; arrays from wherever one likes, and in steps.
+part=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / SLURM_ARRAY_TASK_STEP + 1))
 exec gfield build "$@" --part "$part/$SLURM_ARRAY_TASK_COUNT"

@@ -228,6 +228,7 @@ def environment(job: dict[str, Any], index: int | None, indices: list[Any], rest
             "SLURM_ARRAY_TASK_COUNT": str(len(indices)),
             "SLURM_ARRAY_TASK_MIN": str(min(indices)),
             "SLURM_ARRAY_TASK_MAX": str(max(indices)),
+            "SLURM_ARRAY_TASK_STEP": options["array"].partition(":")[2].partition("%")[0] or "1",
         }
     return environ
 
