@@ -22,15 +22,16 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # Another port for another job, should they share a node.
 endpoint=${nodes[0]}:$((20000 + SLURM_JOB_ID % 20000))
 
+# SLURM's signal comes to this shell alone, which hands it on. Every rank then ends its step, and the first one saves.
+stopped=no step=
+trap 'stopped=yes; kill -TERM $step' TERM
+
 srun --ntasks-per-node=1 torchrun \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" \
     --rdzv-backend=c10d --rdzv-endpoint="$endpoint" --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" \
     "$(command -v train)" pretrain "$store" --out "$run" --resume "$@" &
 step=$!
 
-# SLURM's signal comes to this shell alone, which hands it on. Every rank then ends its step, and the first one saves.
-stopped=no
-trap 'stopped=yes; kill -TERM "$step" || true' TERM
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2> /dev/null; do # a signal ends `wait`, and not yet what was waited for
