@@ -101,7 +101,7 @@ def existing_cluster(address: str, timeout_s: float = 5.0) -> Iterator[Any]:
     with silence_logging_cmgr(logging.CRITICAL):
         try:
             client = connected(address, timeout=timeout_s)
-        except (OSError, ValueError, TypeError, ImportError) as error:
+        except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
             raise ClusterError(f"{address}: no Dask scheduler answers there ({_reason(address, error)})") from error
         with client:
             yield client
@@ -128,6 +128,8 @@ def connected(cluster: Any, **options: Any) -> Any:
 def _reason(address: str, error: Exception) -> str:
     if address.startswith(("tls:", "wss:")) and isinstance(error, TypeError):
         return "no certificates here: distributed.comm.tls in ~/.config/dask/distributed.yaml names them"
+    if isinstance(error, MemoryError):  # the letters of another protocol, taken for the length of a message
+        return "what answers is something else, such as a dashboard"
     return " ".join(str(error).split()) or type(error).__name__
 
 

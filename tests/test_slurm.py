@@ -57,7 +57,7 @@ def test_shellcheck_has_nothing_to_say_of_the_scripts():
     assert (run.returncode, run.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("array", ["1-3", "0-4:2"])
+@pytest.mark.parametrize("array", ["1-3", pytest.param("0-4:2", marks=pytest.mark.slow)])
 def test_an_array_of_jobs_builds_the_same_bytes(slurm, nyu_mat, built, array):
     job = slurm.sbatch(f"--array={array}", EXAMPLES / "array.sh", "nyu", nyu_mat, "nyu.zarr", "--frames-per-shard", "2")
     assert slurm.wait(job) == ["COMPLETED"] * 3, slurm.said()
@@ -66,6 +66,7 @@ def test_an_array_of_jobs_builds_the_same_bytes(slurm, nyu_mat, built, array):
     assert len(list(slurm.folder.glob(f"gfield-{job}_*.out"))) == 3
 
 
+@pytest.mark.slow
 def test_a_single_job_finishes_what_lost_jobs_of_an_array_have_left(slurm, nyu_mat, built):
     words = (EXAMPLES / "array.sh", "nyu", nyu_mat, "nyu.zarr", "--frames-per-shard", "2")
     job = slurm.sbatch("--array=1-4", *words)
@@ -153,6 +154,7 @@ def test_the_number_of_jobs_has_to_be_said(slurm, nyu_mat, tmp_path):
     assert process.returncode == 2
 
 
+@pytest.mark.slow
 def test_the_documented_configuration_is_one_that_dask_takes(slurm):
     """Of the file as it is: each of its settings reaches the job's script."""
     shutil.copy(EXAMPLES / "jobqueue.yaml", slurm.configuration)

@@ -90,6 +90,7 @@ def test_so_does_one_on_two_nodes(slurm, small_store):
         torch.testing.assert_close(values, running[1][name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_not_requeued(slurm, tmp_path):
     job = slurm.sbatch("--nodes=1", EXAMPLES / "pretrain.sh", tmp_path / "missing.zarr", "run", *OPTIONS)
     assert slurm.wait(job) == ["FAILED"]
@@ -97,6 +98,7 @@ def test_a_run_that_fails_is_not_requeued(slurm, tmp_path):
     assert "back into the queue" not in slurm.said()
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_ends_its_training_too(slurm, small_store):
     job = submit(slurm, small_store, 1, *SMALL, "--epochs", "1000")
     while steps_of(slurm.folder / "run") < 1 and slurm.states(job)[0] in ("PENDING", "RUNNING"):
