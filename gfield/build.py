@@ -158,7 +158,9 @@ def build_store(
         return _report(source, target, spec, "unchanged", started, [], 0, current)
 
     finished = target if current is not None else None
-    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, finished)
+    job = Job(
+        source, spec, staging.store, staging.records, staging.scratch, on_error, finished, progress=not where.in_process
+    )
     items: list[Any] = [_INPUTS, *range(spec.shards)]
     if part is not None:
         items = items[part[0] - 1 :: part[1]]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from dask.callbacks import Callback
@@ -102,10 +102,10 @@ def run_on_cluster(
     from distributed.client import ClosedClientError
     from distributed.comm import CommClosedError
 
-    shared = _Shared(client, job, wanted)
+    shared = _Shared(client, task, job, wanted)
     died: Counter[Any] = Counter()
     waited: Counter[Any] = Counter()
-    items_of = {shared.submit(task, item): item for item in items}
+    items_of = {shared.submit(item): item for item in items}
     try:
         with _telling_of_no_workers(client, on_note):
             for future in (waiting := as_completed(list(items_of))):
@@ -119,11 +119,11 @@ def run_on_cluster(
                         raise ClusterError(_tell_deaths(item, error)) from error
                     if begun:
                         on_note(f"workers died at {_named(item)}; it is tried again")
-                    again = shared.submit(task, item)
+                    again = shared.submit(item)
                     items_of[again] = item
                     waiting.add(again)
     except (ImportError, AttributeError) as error:
-        # A worker that came since the others were looked at cannot even load the task.
+        # A worker that came since the others were looked at cannot even load what is to be done.
         check_versions(client)
         raise ClusterError(f"a worker cannot load the task ({error}); wanted gfield of this version there") from error
     except (CancelledError, ClosedClientError, CommClosedError) as error:
@@ -135,35 +135,52 @@ def run_on_cluster(
 
 
 class _Shared:
-    """The job on the cluster, and the tasks that are given it; it is sent anew where its own task is lost."""
+    """What all tasks are given, on the cluster; it is sent anew where its own task is lost."""
 
-    def __init__(self, client: Any, job: Any, wanted: Wanted | None) -> None:
+    def __init__(self, client: Any, task: Callable[[J, Any], R], job: J, wanted: Wanted | None) -> None:
         from distributed.protocol.pickle import dumps
 
         self._client = client
         # Packed, as a source has the names of all its frames, and Dask warns its user of tasks that are large.
-        self._packed = zlib.compress(dumps((job, wanted)), 1)
+        self._packed = zlib.compress(dumps((task, job, wanted)), 1)
         self._sent: Any = None
 
-    def submit(self, task: Callable[[J, Any], R], item: Any) -> Any:
+    def submit(self, item: Any) -> Any:
         if self._sent is None or self._sent.status not in ("pending", "finished"):
-            self._sent = self._client.submit(_unpacked, self._packed, pure=False)
-        return self._client.submit(partial(_run_where_fit, task), item, self._sent, pure=False, retries=2)
+            self._sent = self._client.submit(bytes, self._packed, pure=False)
+        return self._client.submit(_portable(), item, self._sent, pure=False, retries=2)
 
 
-def _unpacked(packed: bytes) -> Any:
-    from distributed.protocol.pickle import loads
+def _portable() -> Callable[[Any, bytes], Any]:
+    """What Dask is given to run: it travels as code and not by name, since it is a function's own.
 
-    return loads(zlib.decompress(packed))
+    A worker without gfield would else end at the message that the task comes in, and nobody would hear why.
+    """
+
+    def run(item: Any, packed: bytes) -> Any:
+        from gfield.dispatch import run_packed
+
+        return run_packed(item, packed)
+
+    return run
 
 
-def _run_where_fit(task: Callable[[J, Any], R], item: Any, shared: tuple[J, Wanted | None]) -> R:
-    job, wanted = shared
+def run_packed(item: Any, packed: bytes) -> Any:
+    """Run a task on a worker, if it is fit for it."""
+    task, job, wanted = _unpacked(packed)
     if wanted is None:
         return task(job, item)
     refuse_unfit(wanted)
     with wanted.begun(item):
         return task(job, item)
+
+
+@lru_cache(maxsize=2)
+def _unpacked(packed: bytes) -> Any:
+    """Once a worker and build, which has the bytes in memory as long as it has tasks of it."""
+    from distributed.protocol.pickle import loads
+
+    return loads(zlib.decompress(packed))
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def wanted_of(inputs: Sequence[Path], scratch: Path) -> Iterator[Wanted]:
 
 
 def check_cluster(client: Any, wanted: Wanted, on_note: Callable[[str], None]) -> None:
-    """Look at the scheduler and all workers of a ``distributed.Client``.
+    """Look at all workers of a ``distributed.Client``, and at its scheduler's Dask.
 
     Raises
     ------
@@ -103,20 +103,17 @@ def check_cluster(client: Any, wanted: Wanted, on_note: Callable[[str], None]) -
 
 
 def check_versions(client: Any, on_note: Callable[[str], None] = lambda _note: None) -> None:
-    """Compare the versions of packages that decide bytes on scheduler and workers with those here.
+    """Compare the versions of packages that decide bytes on the workers with those here.
 
-    Dask's own question is asked, which a process answers that has nothing of ours.
+    Dask's own question is asked, which a process answers that has nothing of ours. The scheduler needs nothing.
 
     Raises
     ------
     UnfitWorker
-        If a worker has another version, or either has no gfield.
+        If a worker has another version, or none.
     """
     told = client.get_versions(check=False, packages=list(DECIDING))
     here: Mapping[str, str | None] = told["client"]["packages"]
-    scheduler = _differences(here, told["scheduler"], ("gfield",))
-    if scheduler and told["scheduler"]["packages"].get("gfield") is None:
-        raise UnfitWorker(f"the scheduler: {scheduler}; wanted the same environment there")
     unfit = {
         address: text for address, facts in told["workers"].items() if (text := _differences(here, facts, DECIDING))
     }

@@ -173,12 +173,13 @@ def test_one_without_gfield_that_comes_later_is_told_of_too(cluster, source, spe
 
 
 @pytest.mark.slow
-def test_a_scheduler_without_gfield_is_named(source, spec, tmp_path):
+def test_the_scheduler_needs_nothing_of_ours(source, built, spec, tmp_path):
     environ = without(tmp_path / "packages", "gfield")
     with ExitStack() as stack:
         cluster = Cluster(tmp_path, stack, python=PYTHON_WITHOUT, cwd=tmp_path, **environ)
-        with unfit(cluster, source, spec, tmp_path / "s") as line:
-            assert line.startswith("the scheduler: gfield is missing there")
+        cluster.add_worker(env={"PYTHONPATH": str(ROOT)})
+        build_store(source, tmp_path / "s", spec, scheduler=cluster.address)
+    assert tree(tmp_path / "s") == tree(built)
 
 
 def test_a_fit_worker_has_nothing_to_say(source, tmp_path):
