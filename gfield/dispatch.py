@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, TypeVar
 
 from dask.callbacks import Callback
 from dask.threaded import get
 
-from gfield.worker_check import ClusterError, Wanted, check_versions, refuse_unfit
+from gfield.on_worker import pack
+from gfield.worker_check import ClusterError, Wanted, check_versions
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -138,11 +138,8 @@ class _Shared:
     """What all tasks are given, on the cluster; it is sent anew where its own task is lost."""
 
     def __init__(self, client: Any, task: Callable[[J, Any], R], job: J, wanted: Wanted | None) -> None:
-        from distributed.protocol.pickle import dumps
-
         self._client = client
-        # Packed, as a source has the names of all its frames, and Dask warns its user of tasks that are large.
-        self._packed = zlib.compress(dumps((task, job, wanted)), 1)
+        self._packed = pack(task, job, wanted)
         self._sent: Any = None
 
     def submit(self, item: Any) -> Any:
@@ -158,29 +155,11 @@ def _portable() -> Callable[[Any, bytes], Any]:
     """
 
     def run(item: Any, packed: bytes) -> Any:
-        from gfield.dispatch import run_packed
+        from gfield.on_worker import run_packed
 
         return run_packed(item, packed)
 
     return run
-
-
-def run_packed(item: Any, packed: bytes) -> Any:
-    """Run a task on a worker, if it is fit for it."""
-    task, job, wanted = _unpacked(packed)
-    if wanted is None:
-        return task(job, item)
-    refuse_unfit(wanted)
-    with wanted.begun(item):
-        return task(job, item)
-
-
-@lru_cache(maxsize=2)
-def _unpacked(packed: bytes) -> Any:
-    """Once a worker and build, which has the bytes in memory as long as it has tasks of it."""
-    from distributed.protocol.pickle import loads
-
-    return loads(zlib.decompress(packed))
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def within(names: frozenset[str], forbidden: set[str]) -> set[str]:
     return {name for name in names if any(f"{name}.".startswith(f"{module}.") for module in forbidden)}
 
 
-CLUSTERS = {"gfield.clusters", "gfield.slurm", "gfield.where", "gfield.worker_check"}
+CLUSTERS = {"gfield.clusters", "gfield.on_worker", "gfield.slurm", "gfield.where", "gfield.worker_check"}
 WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *CLUSTERS, *DASK}
 MUST_NOT_REACH = {
     "gfield.frame": {"gfield"},
