@@ -18,6 +18,7 @@ from gfield.frame import BadFrame, LeftOut, Source, UserError
 from gfield.input_record import InputRecord
 from gfield.listing import counted
 from gfield.manifest import Manifest
+from gfield.progress import frames_kept
 from gfield.publish import complete_store
 from gfield.shard_task import Job, OnError, ShardDone, build_shard, forget_records
 from gfield.spec import (
@@ -256,7 +257,16 @@ def _run(
     with open_cluster(where, on_note) as client, wanted_of(job.source.inputs(), job.scratch) as wanted:
         try:
             check_cluster(client, wanted, on_note)
-            run_on_cluster(_task, job, items, client=client, on_done=on_done, on_note=on_note, wanted=wanted)
+            run_on_cluster(
+                _task,
+                job,
+                items,
+                client=client,
+                on_done=on_done,
+                on_note=on_note,
+                wanted=wanted,
+                progress_of=lambda item: 0 if item == _INPUTS else frames_kept(job.records, item),
+            )
         except UnfitWorker:
             if wanted.token.exists():
                 raise

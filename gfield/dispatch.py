@@ -74,6 +74,7 @@ def run_on_cluster(
     on_done: Callable[[R], None],
     on_note: Callable[[str], None] = lambda note: None,
     wanted: Wanted | None = None,
+    progress_of: Callable[[Any], int] = lambda item: 0,
 ) -> None:
     """Run ``task(job, item)`` for every item on the cluster of a ``distributed.Client``.
 
@@ -92,6 +93,8 @@ def run_on_cluster(
         Told, from any thread, in a line, that there are no workers, or that workers die again and again.
     wanted
         What each worker must have and see.
+    progress_of
+        How far a task has come: one that dies, and each time later, does not die of itself.
 
     Raises
     ------
@@ -105,6 +108,7 @@ def run_on_cluster(
     shared = _Shared(client, task, job, wanted)
     died: Counter[Any] = Counter()
     waited: Counter[Any] = Counter()
+    come: Counter[Any] = Counter()
     items_of = {shared.submit(item): item for item in items}
     try:
         with _telling_of_no_workers(client, on_note):
@@ -114,6 +118,8 @@ def run_on_cluster(
                     on_done(future.result())
                 except KilledWorker as error:
                     begun = wanted is None or wanted.forget_begun(item)
+                    if (progress := progress_of(item)) > come[item]:
+                        come[item], died[item] = progress, 0
                     (died if begun else waited)[item] += 1
                     if died[item] == LIVES or waited[item] == _WAITED:
                         raise ClusterError(_tell_deaths(item, error)) from error

@@ -29,6 +29,15 @@ def progress_path(records: Path, shard: int) -> Path:
     return records / f"{shard:06d}{SUFFIX}"
 
 
+def frames_kept(records: Path, shard: int) -> int:
+    """How many frames of an unfinished shard are kept."""
+    try:
+        arrays = read_note(read_file(progress_path(records, shard)))["arrays"].values()
+        return min(len(array["places"]) for array in arrays)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+
+
 @dataclass
 class Progress:
     """The progress of one shard's files, which are written in step.

@@ -8,12 +8,14 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gfield import dispatch, open_nyuv2
 from gfield.build import build_store
+from gfield.clusters import existing_cluster
 from gfield.sources.nyuv2 import NyuV2
 from gfield.specify import make_spec
 from gfield.staging import Staging
@@ -146,3 +148,28 @@ def test_a_build_without_workers_says_so_and_waits_for_some(cluster, source, spe
     build_store(source, tmp_path / "s", spec, scheduler=cluster.address, on_note=on_note)
     assert notes == ["the cluster has no workers; waiting for some, Ctrl-C ends it", "workers are there again"]
     assert tree(tmp_path / "s") == tree(calm)
+
+
+def die_four_times(folder, item):
+    """A task that comes a step further each time, and dies there by no fault of its own."""
+    steps = len(list(folder.iterdir()))
+    (folder / str(steps)).touch()
+    if steps < 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return steps
+
+
+@pytest.mark.slow
+def test_a_task_that_comes_further_each_time_is_not_given_up(cluster, tmp_path):
+    for _ in range(2 * dispatch.LIVES + 2):
+        cluster.add_worker()
+    going, standing, done = tmp_path / "going", tmp_path / "standing", []
+    going.mkdir()
+    standing.mkdir()
+    with existing_cluster(cluster.address) as client:
+        run = partial(dispatch.run_on_cluster, die_four_times, client=client, on_done=done.append)
+        run(going, [0], progress_of=lambda item: len(list(going.iterdir())))
+        assert done == [4]
+        with pytest.raises(ClusterError, match="shard 0: the workers that do it die again and again"):
+            run(standing, [0])
+    assert len(list(standing.iterdir())) == dispatch.LIVES

@@ -22,7 +22,7 @@ from measure import Figure, Line, interleave, ratios
 from plan import Plan, build_by_command
 
 WORKERS = 3
-EVERY_S = 3.0
+EVERY_S = 5.0
 
 
 class Cluster:
