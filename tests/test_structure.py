@@ -93,7 +93,8 @@ def within(names: frozenset[str], forbidden: set[str]) -> set[str]:
     return {name for name in names if any(f"{name}.".startswith(f"{module}.") for module in forbidden)}
 
 
-WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *DASK}
+CLUSTERS = {"gfield.clusters", "gfield.on_worker", "gfield.slurm", "gfield.where", "gfield.worker_check"}
+WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *CLUSTERS, *DASK}
 MUST_NOT_REACH = {
     "gfield.frame": {"gfield"},
     "gfield.files": {"gfield"},

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from bucket import bucket_figure
 from building import build_figure, linear_figure, stages_figure, workers_figure
 from codec_table import codec_table
+from losing_workers import losing_figure
 from many_frames import many_figure
 from measure import (
     Figure,
@@ -180,6 +181,7 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "many": many,
     "rerun": rerun,
     "workers": workers_figure,
+    "losing": losing_figure,
     "linear": linear_figure,
     "open": open_figure,
     "start": start_figure,
