@@ -9,6 +9,7 @@ import click
 
 from gfield.build_commands import build, open_again, plan
 from gfield.commandline import Commands, json_option, path_type
+from gfield.view_command import view
 
 EXIT_CODES = """
 \b
@@ -25,6 +26,7 @@ def gfield() -> None:
 
 gfield.add_command(build)
 gfield.add_command(plan)
+gfield.add_command(view)
 
 
 @gfield.command()
