@@ -22,16 +22,17 @@ def view(store: Path, port: int | None, source: Path | None, wanted: bool | None
     Serves a page to this machine alone, until Ctrl-C. From another machine, forward the port, as by
     `ssh -L 8800:127.0.0.1:8800 HOST`, and open the printed address there.
     """
+    import webbrowser
+
     from gfield.view.server import open_server
 
     with open_server(store, port, source) as server:
-        click.echo(f"{store}: {server.address}  (Ctrl-C ends it)")
-        sys.stdout.flush()
-        if wanted if wanted is not None else _on_a_desktop():
-            import webbrowser
-
-            webbrowser.open(server.address)
         try:
+            click.echo(f"{store}: {server.address}  (Ctrl-C ends it)")
+            sys.stdout.flush()
+            server.load()
+            if wanted if wanted is not None else _on_a_desktop():
+                webbrowser.open(server.address)
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:
             click.echo()

@@ -6,7 +6,7 @@ thirty to be made, and every value under the pointer is the store's. Fields are 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,19 +18,12 @@ from gfield.frame import UserError
 from gfield.pictures import depth_range, field_white
 from gfield.spec import ArraySpec
 from gfield.store import Store
+from gfield.view.answers import Answer
 
 DEPTHS = ("depth", "raw_depth", "depth_native")
 THUMB_WH = (96, 72)
 _GZIP_LEVEL = 1
 _JPEG_QUALITY = 85
-
-
-class Answer(NamedTuple):
-    """Bytes for the page, their type, and what is said beside them."""
-
-    body: bytes
-    kind: str = "application/octet-stream"
-    headers: dict[str, str] = {}  # noqa: RUF012 (of a tuple, and never changed)
 
 
 def rgb_answer(store: Store, level: str, row: int) -> Answer:

@@ -11,8 +11,9 @@ from gfield.attributes import MOST_FRAMES
 from gfield.field import LARGEST_THRESHOLD, FieldParams
 from gfield.frame import UserError
 from gfield.pictures import DEPTH_COLOURS, HATCH_GROUND, HATCH_LINE, HATCH_LINE_W, HATCH_PERIOD
+from gfield.view.answers import Answer
 from gfield.view.build_command import build_command
-from gfield.view.frames import Answer, depth_answer, depth_arrays, field_answer, rgb_answer, thumb_answer
+from gfield.view.frames import depth_answer, depth_arrays, field_answer, rgb_answer, thumb_answer
 from gfield.view.histograms import DEPTH_BINS, FARTHEST_M, FIELD_BINS, NEAREST_M, field_top, sample_facts
 from gfield.view.opened import Choice, Opened, Shown
 

@@ -6,21 +6,24 @@ do not. Nothing is ever written, and no path of a request becomes a path of a fi
 
 from __future__ import annotations
 
+import importlib
 import json
 import secrets
+import sys
+import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from gfield.frame import UserError
 from gfield.manifest import StoreError
-from gfield.view.frames import Answer
+from gfield.view.answers import Answer
 from gfield.view.opened import Gone, Shown
-from gfield.view.routes import answer
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8800, 20
@@ -78,16 +81,17 @@ class ViewServer(ThreadingHTTPServer):
         """The page's address."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
+    def load(self) -> None:
+        """Load what answers are made with, beside a browser that starts meanwhile."""
+        threading.Thread(target=importlib.import_module, args=("gfield.view.routes",)).start()
+
     def server_bind(self) -> None:
         """Bind, without asking a name server for this machine's name, as the base class would."""
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing where a browser has gone; other errors are ours."""
-        import sys
-
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -134,6 +138,8 @@ class Handler(BaseHTTPRequestHandler):
             query: Mapping[str, str] = dict(parse_qsl(parts.query, True, max_num_fields=_MOST_FIELDS))
         except ValueError as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"the query has over {_MOST_FIELDS} parts") from error
+        from gfield.view.routes import answer
+
         found = answer(name, query, self.server.shown, self.server.source)
         if found is None:
             raise _Refused(HTTPStatus.NOT_FOUND, "nothing has this name")

@@ -25,6 +25,7 @@ from store_io import store_io
 from stream import stream_figure
 from study_cost import study_figure
 from training import EPOCHS, ROOMS, SEEDS, learning_figure, step_figure
+from viewing import view_figure
 
 MIB = 1 << 20
 
@@ -190,4 +191,5 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "step": step,
     "learning": learning,
     "study": study,
+    "view": view_figure,
 }
