@@ -1,6 +1,6 @@
 // Histograms of a frame, as bars, and of a sample of the store, as a line.
 
-import { HALVES, colourAt, isDepth } from "./draw.js";
+import { HALVES, SHIFT, byLeadingBits, colourAt, isDepthBits } from "./draw.js";
 
 const WIDTH = 360;
 const TOP = 6;
@@ -20,25 +20,32 @@ export function countField(bits, [low, high, bins]) {
   return { counts, share: edges / bits.length };
 }
 
-export function countDepth(depth, [near, far, bins]) {
-  const counts = new Array(bins).fill(0);
-  const from = Math.log(near);
-  const perBin = bins / (Math.log(far) - from);
-  let holes = 0;
-  let least = Infinity;
-  let most = 0;
-  for (let i = 0; i < depth.length; i++) {
-    const metres = depth[i];
-    if (!isDepth(metres)) {
+let table = null;
+
+function depthBins([near, far, bins]) {
+  const perBin = bins / Math.log(far / near);
+  return byLeadingBits(near, far, (metres) => Math.min(bins - 1, Math.max(0, Math.floor(Math.log(metres / near) * perBin))));
+}
+
+export function countDepth(depth, among) {
+  table ??= depthBins(among); // the same for all frames
+  const { first, last, values } = table;
+  const bits = new Uint32Array(depth.buffer);
+  const counts = new Uint32Array(among[2]);
+  let [holes, least, most] = [0, 0xffffffff, 0]; // of floats that are not negative, bits are in the floats' order
+  for (let i = 0; i < bits.length; i++) {
+    const seen = bits[i];
+    if (!isDepthBits(seen)) {
       holes++;
       continue;
     }
-    if (metres < least) least = metres;
-    if (metres > most) most = metres;
-    const bin = Math.floor((Math.log(metres) - from) * perBin);
-    counts[bin < 0 ? 0 : bin >= bins ? bins - 1 : bin]++;
+    if (seen < least) least = seen;
+    if (seen > most) most = seen;
+    const at = seen >>> SHIFT;
+    counts[values[at < first ? 0 : at > last ? last - first : at - first]]++;
   }
-  return { counts, holes: holes / depth.length, least, most };
+  const [nearest, farthest] = new Float32Array(Uint32Array.of(least, most).buffer);
+  return { counts: Array.from(counts), holes: holes / depth.length, least: nearest, most: farthest };
 }
 
 export function fieldChart(svg, counts, stored, [, top]) {

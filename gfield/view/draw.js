@@ -2,6 +2,7 @@
 
 const EDGE_COLOUR = [255, 62, 150]; // of a field laid over something else: nothing in rooms or in the map is like it
 const FAINTEST = 110; // an edge of one pixel is to be seen on whatever it lies on
+export const SHIFT = 12;
 
 // The value of every pattern of 16 bits as a half float; fields are never negative.
 export const HALVES = (() => {
@@ -62,16 +63,38 @@ export function isDepth(metres) {
   return metres > 0 && metres < Infinity;
 }
 
+// The same of a float's bits.
+export function isDepthBits(bits) {
+  return bits !== 0 && bits < 0x7f800000;
+}
+
+// What a function has for a depth, found by the depth's leading bits instead: those tell depths apart to 1 in 2048.
+export function byLeadingBits(near, far, valueOf) {
+  const word = new Uint32Array(1);
+  const metres = new Float32Array(word.buffer);
+  const key = (depth) => ((metres[0] = depth), word[0] >>> SHIFT);
+  const [first, last] = [key(near), key(far)];
+  const values = new Uint32Array(last - first + 1);
+  for (let i = 0; i < values.length; i++) {
+    word[0] = ((first + i) << SHIFT) | (1 << (SHIFT - 1)); // the middle of those that begin so
+    values[i] = valueOf(metres[0]);
+  }
+  return { first, last, values };
+}
+
 export function drawDepth(canvas, depth, width, height, scale) {
   const [ground, line, period, lineWidth] = hatch;
   const [groundPixel, linePixel] = [packed(ground, ground, ground), packed(line, line, line)];
-  const [from, span] = scale ? [Math.log(scale.near), Math.log(scale.far / scale.near)] : [0, 1];
   const pixels = new Uint32Array(width * height);
+  const bits = new Uint32Array(depth.buffer);
+  const { near, far } = scale ?? { near: 1, far: 2 };
+  const place = (metres) => Math.min(1, Math.max(0, Math.log(metres / near) / Math.log(far / near)));
+  const { first, last, values } = byLeadingBits(near, far, (metres) => colours[Math.round(place(metres) * 255)]);
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
-      if (scale && isDepth(depth[i])) {
-        const place = (Math.log(depth[i]) - from) / span;
-        pixels[i] = colours[place <= 0 ? 0 : place >= 1 ? 255 : Math.round(place * 255)];
+      if (scale && isDepthBits(bits[i])) {
+        const at = bits[i] >>> SHIFT;
+        pixels[i] = values[at < first ? 0 : at > last ? last - first : at - first];
       } else {
         pixels[i] = (x + y) % period < lineWidth ? linePixel : groundPixel;
       }

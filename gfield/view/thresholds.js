@@ -83,7 +83,7 @@ export const order = latest(async () => {
 
 // A line may end between options, and not inside one.
 function words(text) {
-  return text.split(/( --[\w-]+)/).map((part, i) => {
+  return text.split(/( --[\w-]+(?: [^-\s]\S{0,24}(?!\S))?)/).map((part, i) => {
     if (i % 2 === 0) return part;
     return Object.assign(document.createElement("span"), { textContent: part });
   });
