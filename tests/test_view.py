@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -23,6 +26,7 @@ from .browser import NARROW, WIDE, overflow, resized
 from .test_view_server import picture_store, pictures  # noqa: F401 (fixtures)
 from .viewing import served
 
+ROOT = Path(__file__).parents[1]
 SMALL = (80, 60)
 NAMELESS = """() => [...document.querySelectorAll("input, select, button, .stage, pre, svg")].filter((element) => {
   const named = element.getAttribute("aria-label") || element.getAttribute("aria-labelledby");
@@ -300,7 +304,21 @@ def test_a_store_that_is_built_anew_under_the_page_is_told_and_reloaded(page, co
         assert np.abs(pixels(page, "#field-panel canvas") - field_picture(field_HW, SMALL).astype(int)).max() <= 1
 
 
-def test_a_store_that_is_removed_and_a_server_that_has_ended_are_told(page, complaints, own_store):
+def test_a_server_that_has_ended_is_told(page, complaints, small_store):
+    words = [sys.executable, "-m", "cli", "view", str(small_store), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split(": ")[1].split()[0]
+        page.goto(f"{address}#level=80x60")
+        shown(page, 0)
+        process.terminate()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#trouble:has-text('No answer from gfield view. Is it still running?')")
+    assert only_refusals(complaints)
+
+
+def test_a_store_that_is_removed_is_told(page, complaints, own_store):
     with served(own_store) as server:
         opened(page, server)
         shutil.rmtree(own_store)
