@@ -171,7 +171,7 @@ def test_frames_are_chosen_by_split_scene_name_click_and_slider(page, server):
     page.locator("#scrub").fill("9")
     shown(page, 9)
     assert page.locator("#on").is_disabled()
-    assert "row=9" in page.url
+    page.wait_for_url("**row=9**")
     page.reload()
     shown(page, 9)
 
@@ -296,11 +296,13 @@ def test_a_store_that_is_built_anew_under_the_page_is_told_and_reloaded(page, co
         assert "built anew since this page was opened; reload the page" in trouble.inner_text()
         assert page.locator("#rgb-panel canvas").is_visible(), "what was there stays, dimmed"
         assert only_refusals(complaints)
+        assert page.locator("#frame-name").inner_text() == "0001", "of the pictures that are still there"
         page.locator("#reload").click()
-        shown(page, 1)
+        page.wait_for_selector("#facts:has-text('thresholds 30 and 90')")
+        shown(page, 0)
         assert not trouble.is_visible()
         assert page.locator("#high").input_value() == "90"
-        field_HW = open_store(own_store).read("80x60/gradient", [1])[0]
+        field_HW = open_store(own_store).read("80x60/gradient", [0])[0]
         assert np.abs(pixels(page, "#field-panel canvas") - field_picture(field_HW, SMALL).astype(int)).max() <= 1
 
 

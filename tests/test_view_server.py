@@ -50,7 +50,7 @@ def pictures(tmp_path_factory) -> Path:
     """Five pictures in two folders, one of them cut off in its middle."""
     root = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(7)
-    for name in ("a/1.png", "a/2.png", "b/3.png", "b/10.png", "b/Lost.png"):
+    for name in ("a/1.png", "a/2.png", "ab/3.png", "ab/10.png", "ab/Lost.png"):
         (root / name).parent.mkdir(exist_ok=True)
         data = cv2.imencode(".png", cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (80, 60)))[1].tobytes()
         (root / name).write_bytes(data[:-300] if "Lost" in name else data)
@@ -172,6 +172,7 @@ def test_frames_are_listed_by_split_scene_and_name_a_page_at_a_time(small_store,
     assert opened.rows(Choice(name="LOST")).tolist() == opened.rows(Choice(split="excluded")).tolist()
     # A scene's whole name stands for that scene alone, a part of names for all that have it.
     assert opened.rows(Choice(scene="a")).tolist() == [0, 1]
+    assert opened.rows(Choice(scene="B")).tolist() == [2, 3, 4]
 
 
 def test_a_frame_that_could_not_be_read_is_listed_with_its_reason(picture_store):

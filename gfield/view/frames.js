@@ -6,6 +6,7 @@ const byId = (id) => document.getElementById(id);
 const list = byId("list");
 const filters = { split: byId("split"), scene: byId("scene"), name: byId("name") };
 const TYPING_MS = 150;
+const ENDING = 10;
 let page = { total: 0, first: 0, page: 48, frames: [] };
 let place = 0;
 let onFrame = () => {};
@@ -107,7 +108,10 @@ function entry(frame, at) {
     thumb.dataset.row = frame.row;
   }
   const name = Object.assign(document.createElement("span"), { className: "name" });
-  name.append(Object.assign(document.createElement("bdi"), { dir: "ltr", textContent: frame.name }));
+  // Names differ at their ends: where there is no room, the middle is left out.
+  for (const part of [frame.name.slice(0, -ENDING), frame.name.slice(-ENDING)]) {
+    name.append(Object.assign(document.createElement("span"), { textContent: part }));
+  }
   const rest = Object.assign(document.createElement("small"), { textContent: [frame.split, frame.scene].filter(Boolean).join(" \u00b7 ") });
   button.append(thumb, name, rest);
   button.title = frame.name;

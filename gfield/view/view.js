@@ -14,7 +14,10 @@ let store = null;
 let level = null;
 let sample = null;
 let depth = null; // of the frame that is shown: counts, range, array
-let field = null;
+let field = null; // likewise: counts, share, level
+let naming = 0;
+let sampled = ""; // the level of which a sample has been asked for
+let drawn = ""; // which frame, level and array of depth
 
 function trouble(error) {
   if (error.name === "AbortError") return;
@@ -32,63 +35,76 @@ async function plane(name, query, made) {
     return () => made(array);
   } catch (error) {
     if (error.gone) throw error;
-    return () => setPlane(name, { trouble: error.message }, "");
+    return () => lack(name, error.message);
   }
 }
 
-const showFrame = latest(async () => {
+function lack(name, line) {
+  if (name === "field") field = null;
+  if (name === "depth") depth = null;
+  byId(`${name}-chart`)?.replaceChildren();
+  setPlane(name, { trouble: line }, "");
+}
+
+// Whatever has changed, one at a time: the frame with all its arrays, or its field alone where only thresholds have.
+const show = latest(async () => {
   const frame = frames.current();
-  head(frame);
-  if (!frame || frame.reason) return finish(frame);
-  main.setAttribute("aria-busy", "true");
-  const { width, height } = store.levels[level];
-  const query = { row: frame.row, level };
-  const wanted = [
-    plane("rgb", query, ({ bytes }) => setPlane("rgb", { data: new Uint8Array(bytes), width, height }, `${width} \u00d7 ${height}`)),
-    plane("field", { ...query, ...thresholds.asked() }, showField),
-  ];
+  const at = level;
+  if (!frame || frame.reason) {
+    drawn = "";
+    head(frame);
+    await null; // the list is made first
+    return finish(frame, at, {});
+  }
+  const asked = thresholds.asked();
   const array = byId("depths").value;
-  if (array) wanted.push(plane("depth", { ...query, array }, (answer) => showDepth(answer, array)));
+  const query = { row: frame.row, level: at };
+  const wanted = [plane("field", { ...query, ...asked }, (answer) => showField(answer, at))];
+  const whole = [frame.row, at, array].join(" ");
+  if (whole !== drawn) {
+    main.setAttribute("aria-busy", "true");
+    wanted.push(plane("rgb", query, (answer) => showRgb(answer, at)));
+    if (array) wanted.push(plane("depth", { ...query, array }, (answer) => showDepth(answer, at, array)));
+  }
   try {
     const ready = await Promise.all(wanted);
-    setSize(width, height);
-    for (const show of ready) show();
+    if (whole !== drawn) {
+      // All at once, so that no picture ever stands below another frame's name.
+      head(frame);
+      setSize(store.levels[at].width, store.levels[at].height);
+      drawn = whole;
+    }
+    for (const draw of ready) draw();
     byId("trouble").hidden = true;
-    finish(frame);
+    finish(frame, at, asked);
   } catch (error) {
     trouble(error);
   }
 });
 
-// The field alone, by the thresholds that are set now.
-const showThresholds = latest(async () => {
-  const frame = frames.current();
-  if (!frame || frame.reason) return;
-  try {
-    (await plane("field", { row: frame.row, level, ...thresholds.asked() }, showField))();
-    finish(frame);
-  } catch (error) {
-    trouble(error);
-  }
-});
+function showRgb({ bytes }, at) {
+  const { width, height } = store.levels[at];
+  setPlane("rgb", { data: new Uint8Array(bytes), width, height }, `${width} \u00d7 ${height}`);
+}
 
-function showField({ bytes, told }) {
-  const { width, height } = store.levels[level];
+function showField({ bytes, told }, at) {
+  const { width, height } = store.levels[at];
   const data = new Uint16Array(bytes);
-  field = countField(data, store.field_bins);
+  field = { ...countField(data, store.field_bins), level: at };
   setPlane("field", { data, width, height, white: told("Gfield-White") }, `${percent(field.share)} on edges`);
   thresholds.found(told("Gfield-Low"), told("Gfield-High"));
   tellField();
 }
 
 function tellField() {
-  const ofStore = sample ? `; ${percent(sample.edges)} of the store's, by its own thresholds` : "";
+  const ground = sample?.level === field.level ? sample : null;
+  const ofStore = ground ? `; ${percent(ground.edges)} of the store's, by its own thresholds` : "";
   byId("effect").textContent = `${percent(field.share)} of this frame's pixels are on edges${ofStore}.`;
-  fieldChart(byId("field-chart"), field.counts, sample?.field_counts, store.field_bins);
+  fieldChart(byId("field-chart"), field.counts, ground?.field_counts, store.field_bins);
 }
 
-function showDepth({ bytes, told }, array) {
-  const [height, width] = store.levels[level].depths[array];
+function showDepth({ bytes, told }, at, array) {
+  const [height, width] = store.levels[at].depths[array];
   const near = told("Gfield-Near");
   depth = { data: new Float32Array(bytes), width, height, own: near === null ? null : { near, far: told("Gfield-Far") } };
   depth.facts = countDepth(depth.data, store.depth_bins);
@@ -115,27 +131,32 @@ function head(frame) {
   byId("reason").hidden = !frame?.reason;
   byId("reason").textContent = frame?.reason ? `Left empty by the build: ${frame.reason}` : "";
   for (const id of ["panels", "cards"]) byId(id).hidden = Boolean(without);
-  if (frame) history.replaceState(null, "", `#${new URLSearchParams({ row: frame.row, level, layout: layout() })}`);
+  clearTimeout(naming);
+  // Not for each frame that a held key passes: browsers allow only so many.
+  if (frame) naming = setTimeout(() => history.replaceState(null, "", place(frame)), 200);
+}
+
+function place(frame) {
+  return `#${new URLSearchParams({ row: frame.row, level, layout: layout() })}`;
 }
 
 // What tests and benchmarks wait for: that this is on the screen.
-function finish(frame) {
+function finish(frame, at, asked) {
   main.setAttribute("aria-busy", "false");
-  const by = Object.values(thresholds.asked()).join("-");
-  main.dataset.shown = [frame?.row ?? "none", level, by].join(" ");
+  main.dataset.shown = [frame?.row ?? "none", at, Object.values(asked).join("-")].join(" ");
   thresholds.order();
   frames.showThumbs();
-  if (sample?.level !== level) askSample();
+  if (sampled !== level) askSample();
 }
 
 // A sample of the store at the level that is shown, as a ground for its charts.
 const askSample = latest(async () => {
-  if (sample?.level === level) return;
+  sampled = level;
   try {
     sample = { level, ...(await askJson("sample", { level })) };
   } catch (error) {
     if (error.gone) trouble(error);
-    else byId("field-key").textContent = error.message;
+    else byId("field-key").textContent = `Of the store as a whole nothing is shown: ${error.message}`;
     return;
   }
   byId("field-key").textContent = `Bars: this frame. Line: ${sample.frames} frames over the store. Heights by square root.`;
@@ -193,7 +214,7 @@ function setUp(wanted) {
 function listen() {
   byId("levels").addEventListener("change", (event) => {
     level = event.target.value;
-    showFrame();
+    show();
   });
   byId("layouts").addEventListener("change", () => {
     arrange();
@@ -204,7 +225,7 @@ function listen() {
     byId("mix-value").value = `${byId("mix").value} %`;
     setMix(byId("mix").valueAsNumber);
   });
-  byId("depths").addEventListener("change", showFrame);
+  byId("depths").addEventListener("change", show);
   byId("scale").addEventListener("change", drawDepthBy);
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, pre, .stage") || event.ctrlKey || event.altKey || event.metaKey) return;
@@ -224,8 +245,8 @@ try {
   pageOf(store.root);
   setUp(wanted);
   listen();
-  thresholds.begin(store.operator, store.most_threshold, { onChange: showThresholds, onTrouble: trouble });
-  frames.begin(store, { onFrame: showFrame, onTrouble: trouble });
+  thresholds.begin(store.operator, store.most_threshold, { onChange: show, onTrouble: trouble });
+  frames.begin(store, { onFrame: show, onTrouble: trouble });
 } catch (error) {
   trouble(error);
 }
