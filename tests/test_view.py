@@ -176,6 +176,37 @@ def test_frames_are_chosen_by_split_scene_name_click_and_slider(page, server):
     shown(page, 9)
 
 
+@pytest.fixture(scope="module")
+def many_frames(tmp_path_factory) -> Path:
+    """A store of 110 small pictures, each of another grey."""
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "pictures").mkdir()
+    for grey in range(110):
+        cv2.imwrite(str(folder / "pictures" / f"{grey:03d}.png"), np.full((48, 64, 3), grey, np.uint8))
+    source = gfield.open_images(folder / "pictures", size_WH=(64, 48))
+    gfield.build_store(source, folder / "many.zarr", gfield.make_spec(source, levels_WH=[(64, 48)]))
+    return folder / "many.zarr"
+
+
+def test_many_frames_come_a_page_at_a_time(page, many_frames):
+    with served(many_frames) as server:
+        opened(page, server, row=47, level="64x48")
+        assert page.locator("#list li").count() == 48
+        assert page.locator("#page").inner_text() == "1\u201348"
+        page.keyboard.press("ArrowRight")  # over the edge of a page
+        shown(page, 48, "64x48")
+        assert page.locator("#page").inner_text() == "49\u201396"
+        assert page.locator("#list [aria-current=true]").inner_text().startswith("048.png")
+        assert pixels(page, "#rgb-panel canvas").flat[0] == 48
+        page.locator("#page-on").click()
+        shown(page, 96, "64x48")
+        assert page.locator("#list li").count() == 14
+        assert page.locator("#page-on").is_disabled()
+        page.locator("#scrub").fill("3")
+        shown(page, 3, "64x48")
+        assert page.locator("#list [aria-current=true]").inner_text().startswith("003.png")
+
+
 def test_levels_are_switched(page, server, small_store):
     store = open_store(small_store)
     opened(page, server, row=1)

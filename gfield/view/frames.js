@@ -64,8 +64,11 @@ function mark() {
   const { total } = page;
   for (const item of list.children) {
     const now = Number(item.dataset.place) === place;
-    item.firstChild.toggleAttribute("aria-current", now);
-    if (now) intoSight(item);
+    if (!now) item.firstChild.removeAttribute("aria-current");
+    else {
+      item.firstChild.setAttribute("aria-current", "true");
+      intoSight(item);
+    }
   }
   byId("scrub").max = Math.max(0, total - 1);
   byId("scrub").value = place;
