@@ -24,11 +24,12 @@ def view(store: Path, port: int | None, source: Path | None, wanted: bool | None
     """
     import webbrowser
 
+    from gfield.frame import printable
     from gfield.view.server import open_server
 
     with open_server(store, port, source) as server:
         try:
-            click.echo(f"{store}: {server.address}  (Ctrl-C ends it)")
+            click.echo(printable(f"{store}: {server.address}  (Ctrl-C ends it)"))
             sys.stdout.flush()
             server.load()
             if wanted if wanted is not None else _on_a_desktop():

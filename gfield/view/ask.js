@@ -50,10 +50,13 @@ export function latest(job) {
     again = true;
     if (running) return;
     running = true;
-    while (again) {
-      again = false;
-      await job();
+    try {
+      while (again) {
+        again = false;
+        await job();
+      }
+    } finally {
+      running = false;
     }
-    running = false;
   };
 }

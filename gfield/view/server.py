@@ -20,7 +20,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from gfield.frame import UserError
+from gfield.frame import UserError, printable
 from gfield.manifest import StoreError
 from gfield.view.answers import Answer
 from gfield.view.opened import Gone, Shown
@@ -111,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
             found, status = self._find(), HTTPStatus.OK
         except UserError as error:
             found, status = _refusal(str(error)), _status(error)
+        except (MemoryError, OSError) as error:
+            line = printable(str(error) or "not enough memory")
+            found, status = _refusal(line), HTTPStatus.INTERNAL_SERVER_ERROR
         self._send(status, found)
 
     do_HEAD = do_GET

@@ -20,10 +20,8 @@ let sampled = ""; // the level of which a sample has been asked for
 let drawn = ""; // which frame, level and array of depth
 
 function trouble(error) {
-  if (error.name === "AbortError") return;
-  const line = error.message ?? String(error);
   byId("trouble").hidden = false;
-  byId("trouble").firstElementChild.textContent = line;
+  byId("trouble").firstElementChild.textContent = error.message ?? String(error);
   document.body.classList.toggle("stale", Boolean(error.gone));
   main.setAttribute("aria-busy", "false");
 }
@@ -76,6 +74,7 @@ const show = latest(async () => {
     }
     for (const draw of ready) draw();
     byId("trouble").hidden = true;
+    document.body.classList.remove("stale");
     finish(frame, at, asked);
   } catch (error) {
     trouble(error);
