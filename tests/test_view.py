@@ -23,7 +23,7 @@ from gfield.pictures import depth_picture, depth_range, field_picture
 from gfield.store import Store, open_store
 
 from .browser import NARROW, WIDE, overflow, resized
-from .test_view_server import picture_store, pictures  # noqa: F401 (fixtures)
+from .test_view_server import make3d_folder, picture_store, pictures  # noqa: F401 (fixtures)
 from .viewing import served
 
 ROOT = Path(__file__).parents[1]
@@ -398,6 +398,22 @@ def test_pictures_without_depth_and_frames_that_could_not_be_read(page, picture_
         page.check("input[value=over]")
         assert page.locator("#under option").all_inner_texts() == ["RGB"]
         assert not overflow(resized(page, NARROW))
+
+
+def test_the_sensors_own_grid_stands_in_for_depth(page, make3d_folder, tmp_path):  # noqa: F811
+    source = gfield.open_make3d(make3d_folder)
+    gfield.build_store(source, tmp_path / "make3d.zarr", gfield.make_spec(source, levels_WH=[(240, 320)]))
+    store = open_store(tmp_path / "make3d.zarr")
+    with served(store.path) as server:
+        opened(page, server, level="240x320")
+        hover(page, "depth", 100, 250, (240, 320))
+        assert told(page, "depth") == metres(store, 0, 100, 250, "240x320/depth")
+        page.select_option("#depths", "depth_native")
+        page.wait_for_selector("#depth-panel canvas[width='305'][height='55']", state="attached")
+        # The cell of 55 x 305 that the pixel's centre lies in.
+        hover(page, "depth", 100, 250, (240, 320))
+        assert told(page, "depth") == metres(store, 0, int(100.5 / 240 * 305), int(250.5 / 320 * 55), "depth_native")
+        assert "coarse" in (page.locator("#depth-panel canvas").get_attribute("class") or "")
 
 
 @pytest.mark.parametrize("layout", ["side", "over"])

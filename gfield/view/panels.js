@@ -61,6 +61,8 @@ function draw(name, canvas, over) {
   const plane = planes[name];
   if (!plane?.data) return clear(canvas);
   const { data, width, height } = plane;
+  // What is enlarged shows its pixels: no values between them are made up.
+  canvas.classList.toggle("coarse", width < canvas.clientWidth);
   if (name === "rgb") drawRgb(canvas, data, width, height);
   else if (name === "field") drawField(canvas, data, width, height, plane.white, over);
   else drawDepth(canvas, data, width, height, plane.scale);
