@@ -81,11 +81,11 @@ export const order = latest(async () => {
   }
 });
 
-// A line may end between options, and not inside one.
+// A line may end between options and behind a slash, and not inside an option.
 function words(text) {
-  return text.split(/( --[\w-]+(?: [^-\s]\S{0,24}(?!\S))?)/).map((part, i) => {
-    if (i % 2 === 0) return part;
-    return Object.assign(document.createElement("span"), { textContent: part });
+  return text.split(/( --[\w-]+(?: [^-\s]\S{0,24}(?!\S))?)/).flatMap((part, i) => {
+    if (i % 2) return Object.assign(document.createElement("span"), { textContent: part });
+    return part.split(/(?<=\/)/).flatMap((piece) => [piece, document.createElement("wbr")]);
   });
 }
 
