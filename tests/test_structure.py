@@ -109,6 +109,8 @@ MUST_NOT_REACH = {
     "gfield.shard": WRITERS | {"gfield.store"},
     "gfield.store": WRITERS,
     "gfield.report": WRITERS | {"gfield.store"},
+    "gfield.view.routes": WRITERS,
+    "gfield.view.server": WRITERS,
     "gfield.text_column": WRITERS | {"gfield.store", "zarr"},
     "gfield.build": {"gfield.sources", "gfield.sample"},
 }

@@ -27,6 +27,7 @@ from store_io import store_io
 from stream import stream_figure
 from study_cost import study_figure
 from training import EPOCHS, ROOMS, SEEDS, learning_figure, step_figure
+from viewing import view_figure
 
 MIB = 1 << 20
 
@@ -194,4 +195,5 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "learning": learning,
     "study": study,
     "bucket": bucket_figure,
+    "view": view_figure,
 }
