@@ -13,6 +13,9 @@ import click
 
 Decorator = Callable[[Any], Any]
 
+# Packages that whole commands do without where they are not installed, and the extra that brings them.
+_EXTRAS = {"torch": "train", "torchvision": "train", "safetensors": "train"}
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 path_type = click.Path(path_type=Path)
 
@@ -52,6 +55,13 @@ class Commands(click.Group):
             if not isinstance(error, UserError):
                 raise
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            raise click.ClickException(
+                f"{package} is not installed, wanted for this command: pip install 'gfield[{_EXTRAS[package]}]'"
+            ) from error
         except Exception as error:
             if not _is_for_want_of_memory(error):
                 raise

@@ -148,6 +148,15 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
     ------
     InputError
         A file is missing, truncated, or not what it should be.
+
+    Examples
+    --------
+    >>> from gfield import open_nyuv2
+    >>> source = open_nyuv2("nyu_depth_v2_labeled.mat")
+    >>> len(source.names), source.size_WH, source.valid_region
+    (10, (640, 480), Region(top=8, bottom=473, left=8, right=631))
+    >>> [frame.arrays["rgb"].shape for frame in source.read(0, 2, frozenset({"rgb"}))]
+    [(480, 640, 3), (480, 640, 3)]
     """
     mat = Path(mat)
     if splits is None and (mat.parent / "splits.mat").is_file():
