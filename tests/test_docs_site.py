@@ -151,3 +151,12 @@ def test_the_readme_stays_short():
     assert "make test" in readme
     assert "environment of its own" in readme
     assert "not reached" in readme
+
+
+def test_the_figures_of_the_readme_are_those_of_the_pages():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## Figures")[1].split("## ")[0]
+    pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("figures.md", "reliability.md"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in readme.splitlines() if line[:2] == "| "]
+    numbers = [number for row in rows[1:] for number in re.findall(r"[\d.,]*\d(?:x| s|,\d+)?", row[1])]
+    assert len(numbers) >= 8
+    assert not [number for number in numbers if number not in pages]
