@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # gfield and train in an image: docker build -t gfield .                          without CUDA
 #                               docker build -t gfield-gpu --build-arg DEVICE=cuda .
 # Nothing in it needs the network once it is built, nor root: docs/installation.md has how to run it.

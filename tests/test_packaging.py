@@ -19,9 +19,12 @@ from .documents import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 VERSION = PROJECT["project"]["version"]
 # What the container is built of, and so what an installation needs.
-GIVEN = [
-    line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")
-]  # fmt: skip
+GIVEN = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
+# What else a checkout has; data/ may hold gigabytes, of which nothing but a page is the project's.
+BESIDE = (
+    ".ci", ".dockerignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "MANIFEST.in",
+    "Makefile", "data/README.md", "docs", "examples", "mkdocs.yml", "tests",
+)  # fmt: skip
 
 
 def run(*command: object, **options: object) -> str:
@@ -33,17 +36,16 @@ def run(*command: object, **options: object) -> str:
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory) -> Path:
-    """A folder with the source distribution of what the container is built of, and the wheel built of that."""
+    """A folder with a checkout's source distribution, and the wheel that was built of that."""
     pytest.importorskip("build", reason="build is not installed: pip install '.[dev]'")
     folder = tmp_path_factory.mktemp("packaging")
-    leave = shutil.ignore_patterns("__pycache__", "*.so")
-    for name in GIVEN:
-        path = ROOT / name
+    for name in [*GIVEN, *BESIDE]:
+        path, copy = ROOT / name, folder / "source" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            shutil.copytree(path, folder / "source" / name, ignore=leave)
+            shutil.copytree(path, copy)  # with what was compiled here, which is not to be handed on
         else:
-            (folder / "source").mkdir(exist_ok=True)
-            shutil.copy(path, folder / "source")
+            shutil.copy(path, copy)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder / "source")
     run(*command, cwd=folder, env=environment)
@@ -87,6 +89,18 @@ def test_the_source_distribution_has_what_is_compiled(distributions):
     native = {file.relative_to(ROOT).as_posix() for file in (ROOT / "gfield" / "native").iterdir()}
     assert native <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "train/study/presets/paper.toml"} <= names
+
+
+def test_the_source_distribution_is_a_whole_checkout(distributions):
+    (path,) = distributions.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in (".ci", "docs", "examples", "gfield", "tests", "train"):
+        files = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
+        wanted = {file.as_posix() for file in files if "__pycache__" not in file.parts and file.suffix != ".so"}
+        assert wanted <= names, f"{sorted(wanted - names)[:5]} and more, see MANIFEST.in"
+    assert {*BESIDE} - {".ci", "docs", "examples", "tests"} <= names
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".so", ".pyc"))]
 
 
 def test_one_version_everywhere(installed, tmp_path):
@@ -231,7 +245,10 @@ def test_the_container_runs_as_nobody_special_and_holds_what_is_installed():
     assert "USER 1000" in last
     assert "apt-get" not in last
     assert 'ENTRYPOINT ["gfield"]' in last
-    assert all((ROOT / name).exists() for name in GIVEN)
+    needed = {package.partition(".")[0] for package in PROJECT["tool"]["setuptools"]["packages"]}
+    needed |= {f"{module}.py" for module in PROJECT["tool"]["setuptools"]["py-modules"]}
+    needed |= {"pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
+    assert {*GIVEN} == needed
     page = (ROOT / "docs" / "installation.md").read_text("utf-8")
     for argument in ("DEVICE=cuda", "--entrypoint train"):
         assert argument in page
