@@ -74,6 +74,7 @@ def run_step(step: Step, folder: Path) -> str:
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "100",
+        "OMP_NUM_THREADS": "1",  # networks this small are done sooner, most of all on a busy machine
     }
     done = subprocess.run(
         ["bash", "-c", step.command], cwd=folder, env=environment, capture_output=True, text=True, check=False
