@@ -13,9 +13,6 @@ import click
 
 Decorator = Callable[[Any], Any]
 
-# Packages that whole commands do without where they are not installed, and the extra that brings them.
-_EXTRAS = {"torch": "train", "torchvision": "train", "safetensors": "train"}
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 path_type = click.Path(path_type=Path)
 
@@ -68,6 +65,10 @@ class Commands(click.Group):
             raise click.ClickException(
                 f"not enough memory ({' '.join(str(error).split()) or type(error).__name__})"
             ) from error
+
+
+# Packages that whole commands do without where they are not installed, and the extra that brings them.
+_EXTRAS = {"torch": "train", "torchvision": "train", "safetensors": "train"}
 
 
 def _is_for_want_of_memory(error: Exception) -> bool:
