@@ -148,6 +148,16 @@ def build_store(
         die again and again at one shard.
     OSError
         If the target cannot be written.
+
+    Examples
+    --------
+    >>> from gfield import build_store, make_spec, open_nyuv2
+    >>> source = open_nyuv2("nyu_depth_v2_labeled.mat")
+    >>> report = build_store(source, "small.zarr", make_spec(source, levels_WH=[(160, 120)]))
+    >>> report.state, report.frames
+    ('built', 10)
+    >>> build_store(source, "small.zarr", make_spec(source, levels_WH=[(160, 120)])).state
+    'unchanged'
     """
     started = time.monotonic()
     target = checked_target(target)

@@ -71,12 +71,23 @@ class Commands(click.Group):
             if not isinstance(error, UserError):
                 raise
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            raise click.ClickException(
+                f"{package} is not installed, wanted for this command: pip install 'gfield[{_EXTRAS[package]}]'"
+            ) from error
         except Exception as error:
             if not _is_for_want_of_memory(error):
                 raise
             raise click.ClickException(
                 f"not enough memory ({' '.join(str(error).split()) or type(error).__name__})"
             ) from error
+
+
+# Packages that whole commands do without where they are not installed, and the extra that brings them.
+_EXTRAS = {"torch": "train", "torchvision": "train", "safetensors": "train"}
 
 
 def _is_for_want_of_memory(error: Exception) -> bool:

@@ -54,6 +54,17 @@ def open_store(path: str | Location, *, cache: str | Path | None = None) -> Stor
         If there is no store, it is unfinished, of another format version, or its manifest is damaged.
     InputError
         If it is no URL that can be read.
+
+    Examples
+    --------
+    >>> from gfield import open_store
+    >>> store = open_store("nyu.zarr")
+    >>> len(store), store.levels
+    (10, ('640x480', '320x240'))
+    >>> open_store("nothing.zarr")
+    Traceback (most recent call last):
+        ...
+    gfield.manifest.StoreError: nothing.zarr: no such store
     """
     folder = location(path)
     cache = cache or os.environ.get("GFIELD_CACHE") or None
@@ -172,7 +183,14 @@ class Store:
         return data
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
-        """Row numbers of a split, in order; without one, of all frames that could be read."""
+        """Row numbers of a split, in order; without one, of all frames that could be read.
+
+        Examples
+        --------
+        >>> from gfield import open_store
+        >>> open_store("nyu.zarr").rows(split="test")
+        array([6, 7, 8])
+        """
         if split is None:
             return np.flatnonzero(self.splits != "excluded")
         known = sorted(set(self.splits.tolist()))
@@ -213,6 +231,14 @@ class Store:
         StoreError
             If there is no such array or row, a shard is missing, damaged, or another store's by now, or ``out`` does
             not fit.
+
+        Examples
+        --------
+        >>> from gfield import open_store
+        >>> store = open_store("nyu.zarr")
+        >>> depth_NHW = store.read("320x240/depth", store.rows(split="test"), threads=2)
+        >>> depth_NHW.shape, depth_NHW.dtype
+        ((3, 240, 320), dtype('float32'))
         """
         array = self._array(key)
         rows = self._check_rows(np.asarray(rows, dtype=np.intp))
