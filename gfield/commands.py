@@ -100,8 +100,8 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
 @click.option("--row", "rows", type=int, multiple=True, help="Show this frame; repeatable.")
 def preview(store: Path, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
     """Write a contact sheet of STORE: RGB, gradient field and depth side by side."""
+    from gfield.contact_sheet import write_png
     from gfield.preview import preview_store
-    from gfield.report import write_png
     from gfield.store import open_store
 
     sheet = preview_store(open_store(store), level=level, frames=frames, rows=rows)

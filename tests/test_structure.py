@@ -107,7 +107,7 @@ MUST_NOT_REACH = {
     "gfield.manifest": WRITERS | {"gfield.store"},
     "gfield.shard": WRITERS | {"gfield.store"},
     "gfield.store": WRITERS,
-    "gfield.report": WRITERS | {"gfield.store"},
+    "gfield.contact_sheet": WRITERS | {"gfield.store"},
     "gfield.text_column": WRITERS | {"gfield.store", "zarr"},
     "gfield.build": {"gfield.sources", "gfield.sample"},
 }

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gfield.contact_sheet import BACKGROUND, MARGIN, NAME, SheetRow, _fitted, _width, contact_sheet, write_png
 from gfield.frame import UserError
 from gfield.pictures import (
     DEPTH_COLOURS,
@@ -23,7 +24,6 @@ from gfield.pictures import (
     hatch,
     ticks,
 )
-from gfield.report import BACKGROUND, MARGIN, NAME, SheetRow, _fitted, _width, contact_sheet, write_png
 
 TILE_Y = 84 + 26 + 24  # header, heads, caption
 SCALES = st.builds(lambda near, ratio: DepthRange(near, near * ratio), st.floats(0.01, 100), st.floats(1.05, 1000))
