@@ -108,6 +108,9 @@ MUST_NOT_REACH = {
     "gfield.shard": WRITERS | {"gfield.store"},
     "gfield.store": WRITERS,
     "gfield.contact_sheet": WRITERS | {"gfield.store"},
+    "gfield.report.agreement": INPUT_OUTPUT | {"gfield.files", "gfield.store"},
+    "gfield.report.page": WRITERS,
+    "gfield.webpage": {"gfield"},
     "gfield.text_column": WRITERS | {"gfield.store", "zarr"},
     "gfield.build": {"gfield.sources", "gfield.sample"},
 }
@@ -161,6 +164,7 @@ def test_train_builds_on_the_public_names_alone():
         "train.study.listing": {"gfield.console"},
         "train.study.page": {"gfield.console"},
         "train.study.run": {"gfield.console"},
+        "train.study.style": {"gfield.webpage"},
         "train.study.work": {"gfield.console"},
         "train.training_commands": {"gfield.console"},
     }
