@@ -160,6 +160,8 @@ def test_train_builds_on_the_public_names_alone():
         "train.commands": {"gfield.commandline", "gfield.console"},
         "train.display": {"gfield.console"},
         "train.files": {"gfield.files"},
+        "train.report.page": {"gfield.webpage"},
+        "train.report.write": {"gfield.console"},
         "train.study.commands": {"gfield.commandline"},
         "train.study.listing": {"gfield.console"},
         "train.study.page": {"gfield.console"},

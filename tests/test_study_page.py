@@ -239,7 +239,10 @@ def test_several_curves_have_names_that_tell_them_apart(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["nothing"], "results.jsonl: No such file"), (["study", "--metric", "d9"], "metric 'd9' is unknown, wanted d1,")],
+    [
+        (["nothing"], "neither meta.json nor results.jsonl in it"),
+        (["study", "--metric", "d9"], "metric 'd9' is unknown, wanted d1,"),
+    ],
 )
 def test_a_slip_is_told_in_one_line(tmp_path, monkeypatch, arguments, told):
     monkeypatch.chdir(study_folder(tmp_path / "x", [synthetic_grid()]).parent)
