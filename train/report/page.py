@@ -247,11 +247,12 @@ def _examples(runs: Sequence[Run], examples: Examples) -> str:
     near, far = examples.ends_m
     depths = coloured_depth(np.geomspace(near, far, 240, dtype=np.float32)[None], examples.ends_m)
     errors = error_colours(np.geomspace(0.5, 2, 240, dtype=np.float32)[None])
-    key = (
-        f'<div class="scale faint"><span>{near:.2g} m {_picture(depths, "colours of depth, from near to far")} '
-        f"{far:.2g} m</span><span>predicted half as far {_picture(errors, 'colours of errors, from too near to too far')} "
-        "twice as far</span><span>grey: no depth</span></div>"
+    scales = (
+        (f"{near:.2g} m", _picture(depths, "colours of depth, from near to far"), f"{far:.2g} m"),
+        ("predicted half as far", _picture(errors, "colours of errors, from too near to too far"), "twice as far"),
     )
+    drawn = "".join(f"<span>{low} {scale} {high}</span>" for low, scale, high in scales)
+    key = f'<div class="scale faint">{drawn}<span>grey: no depth</span></div>'
     notes = "".join(f"<li>{html_text(note)}</li>" for note in examples.notes)
     parts = [f"<p>Chosen {html_text(examples.chosen)}.</p>", f'<ul class="notes">{notes}</ul>' if notes else "", key]
     for title, shown in (("Worst", examples.worst), ("Best", examples.best)):
