@@ -83,6 +83,11 @@ def edges_picture(pair: EdgePair, size_WH: tuple[int, int]) -> U1:
     return np.asarray(cv2.resize(grid_HWC, size_WH, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
+def figure(value: float) -> str:
+    """Two decimals, with a minus that is as wide as a digit."""
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
 class _Shown:
     """Frames of one level, read once, as tiles of one size and one scale of depth."""
 
@@ -134,9 +139,9 @@ def _caption(store: Store, row: int) -> str:
 def _verdict(frame: FrameMeasures) -> str:
     fits = frame.agreement
     assert fits is not None
-    told = f"agreement {fits.upright:.2f}"
+    told = f"agreement {figure(fits.upright)}"
     if fits.verdict in WAYS:
-        better = f"{WAYS[fits.verdict]} it would be {fits.flips[fits.verdict]:.2f}"
+        better = f"{WAYS[fits.verdict]} it would be {figure(fits.flips[fits.verdict])}"
         return f'<span class="verdict">{told}, {better}</span>'
-    other = f"at best {fits.flips[fits.best_flip]:.2f} if {WAYS[fits.best_flip]}"
+    other = f"at best {figure(fits.flips[fits.best_flip])} if {WAYS[fits.best_flip]}"
     return f'<span class="verdict">{told}</span>, {other}' if fits.verdict == "poor" else f"{told}, {other}"

@@ -221,7 +221,7 @@ def _agreement(store: Store, measures: StoreMeasures, worst: int) -> str:
         flips = (fits.upright, fits.mirrored, fits.upside_down, fits.turned)
         names = [str(store.names[frame.row]), str(store.splits[frame.row])]
         rows.append(
-            [f"{frame.row}", *(html_text(printable(text)) for text in names), *(f"{value:.2f}" for value in flips),
+            [f"{frame.row}", *(html_text(printable(text)) for text in names), *map(gallery.figure, flips),
              f"{fits.edges:,}", _VERDICTS[fits.verdict]]
         )  # fmt: skip
     heads = ["row", "frame", "split", "agreement", "mirrored", "upside down", "turned", "depth edges", "verdict"]
