@@ -241,7 +241,7 @@ def test_several_curves_have_names_that_tell_them_apart(tmp_path):
     ("arguments", "told"),
     [
         (["nothing"], "neither meta.json nor results.jsonl in it"),
-        (["study", "--metric", "d9"], "metric 'd9' is unknown, wanted d1,"),
+        (["x", "--metric", "d9"], "metric 'd9' is unknown, wanted d1,"),
     ],
 )
 def test_a_slip_is_told_in_one_line(tmp_path, monkeypatch, arguments, told):

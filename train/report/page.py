@@ -205,9 +205,8 @@ def _score_table(runs: Sequence[Run], entries: Sequence[tuple[int, Score]]) -> s
     title = f"{first.protocol}, version {first.version}, store {first.store.rsplit('/', 1)[-1]}"
     notes = [first.text]
     if any(score.images != score.official_images for _, score in entries):
-        notes.insert(
-            0, f"The protocol's own images are {first.official_images:,}: no figures to set beside published ones."
-        )
+        own = f"The protocol's own images are {first.official_images:,}"
+        notes.insert(0, f"{own}: these scores are not comparable with published ones.")
     told = "".join(f"<li>{html_text(note)}</li>" for note in notes)
     shown = table(title, heads, rows, numbers=range(1, len(heads)))
     return f'<h3>{html_text(title)}</h3>{shown}<ul class="notes">{told}</ul>'
