@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gfield.build_commands import build, open_again, plan
-from gfield.commandline import Commands, json_option, path_type
+from gfield.commandline import Commands, json_option, path_type, place_type
+
+if TYPE_CHECKING:
+    from gfield.object_path import Location
 
 EXIT_CODES = """
 \b
@@ -28,9 +32,9 @@ gfield.add_command(plan)
 
 
 @gfield.command()
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @json_option
-def info(store: Path, as_json: bool) -> None:
+def info(store: Location, as_json: bool) -> None:
     """Say what is in STORE."""
     from gfield import console
     from gfield.info import print_info, store_facts
@@ -44,18 +48,18 @@ def info(store: Path, as_json: bool) -> None:
 
 
 @gfield.command(short_help="Check STORE against its manifest and its own fields.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.option("--all", "every", is_flag=True, help="Recompute the fields of all frames, not of a sample.")
 @click.option("--sample", type=click.IntRange(0), default=32, show_default=True, help="Frames to recompute fields of.")
 @click.option(
     "--repair",
     "source_path",
-    type=path_type,
+    type=place_type,
     metavar="SOURCE",
     help="Rebuild what is damaged from the file or folder that STORE was built from.",
 )
 @json_option
-def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_json: bool) -> None:
+def verify(store: Location, every: bool, sample: int, source_path: Location | None, as_json: bool) -> None:
     """Check STORE: hashes, checksums, missing, swapped and stale shards, and fields against the operator."""
     from gfield import console
     from gfield.frame import printable
@@ -87,7 +91,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
 
 
 @gfield.command(short_help="Write a contact sheet of STORE as PNG.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.option("--out", type=path_type, help="The PNG to write.  [STORE.png]")
 @click.option("--level", help="Level to show.  [the largest]")
 @click.option(
@@ -98,26 +102,27 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
     help="Frames to show, evenly spread.",
 )
 @click.option("--row", "rows", type=int, multiple=True, help="Show this frame; repeatable.")
-def preview(store: Path, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
+def preview(store: Location, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
     """Write a contact sheet of STORE: RGB, gradient field and depth side by side."""
     from gfield.contact_sheet import write_png
     from gfield.preview import preview_store
     from gfield.store import open_store
 
     sheet = preview_store(open_store(store), level=level, frames=frames, rows=rows)
-    out = out or store.with_name(f"{store.name}.png")
+    beside = store.parent if isinstance(store, Path) else Path()
+    out = out or beside / f"{store.name}.png"
     write_png(out, sheet)
     click.echo(f"{out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
 
 
 @gfield.command(short_help="Write a page that shows STORE and finds frames whose depth and picture do not fit.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.option("--out", type=path_type, metavar="FILE.html", help="The page to write.  [STORE.html]")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Measure N frames, evenly spread.  [all]")
 @click.option("--frames", type=click.IntRange(1, 64), default=8, show_default=True, help="Frames to show of all.")
 @click.option("--worst", type=click.IntRange(0, 64), default=6, show_default=True, help="Frames to show of the worst.")
 @json_option
-def report(store: Path, out: Path | None, sample: int | None, frames: int, worst: int, as_json: bool) -> None:
+def report(store: Location, out: Path | None, sample: int | None, frames: int, worst: int, as_json: bool) -> None:
     """Write one HTML file that says what is in STORE and how its frames are: splits, pictures, depths, holes, edges.
 
     It ranks frames by how well the edges of depth lie on those of the picture, which finds mirrored and mispaired
@@ -129,7 +134,10 @@ def report(store: Path, out: Path | None, sample: int | None, frames: int, worst
     from gfield.store import open_store
 
     opened = open_store(store)
-    place = out or store.resolve().with_name(f"{store.resolve().name}.html")
+    beside = store.parent if isinstance(store, Path) else Path()
+    place = out or beside / f"{store.resolve().name}.html"
+    if not out and store.name == "":  # a dot, from inside the store
+        place = beside.resolve().parent / place.name
     check_place(store, place)
     with console.progress(f"report {store.name}", "frames") as (start, advance):
         measures = measure_store(opened, sample=sample, on_start=start, on_frames=advance)
@@ -138,7 +146,7 @@ def report(store: Path, out: Path | None, sample: int | None, frames: int, worst
         click.echo(console.as_json(report_facts(opened, measures)))
     else:
         click.echo(report_summary(opened, measures))
-        click.echo(f"{out or store.parent / place.name}: {console.readable_bytes(size)}")
+        click.echo(f"{place}: {console.readable_bytes(size)}")
 
 
 @gfield.command(short_help="Render a small synthetic data set into FOLDER.")

@@ -9,6 +9,7 @@ from gfield.files import write_atomically
 from gfield.frame import UserError, printable
 from gfield.info import store_facts
 from gfield.listing import counted
+from gfield.object_path import Location
 from gfield.report.agreement import Agreement
 from gfield.report.findings import findings
 from gfield.report.measures import StoreMeasures, bin_edges
@@ -16,7 +17,7 @@ from gfield.report.page import page
 from gfield.store import Store
 
 
-def check_place(store: Path, out: Path) -> None:
+def check_place(store: Location, out: Path) -> None:
     """Refuse a place for the page before anything is measured.
 
     Raises
@@ -26,7 +27,7 @@ def check_place(store: Path, out: Path) -> None:
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: the name ends in {out.suffix!r}, wanted .html")
-    if out.resolve().is_relative_to(store.resolve()):
+    if isinstance(store, Path) and out.resolve().is_relative_to(store.resolve()):
         raise UserError(f"{out}: inside the store, which would no longer be what its manifest says; wanted beside it")
     if not out.parent.is_dir():
         raise UserError(f"{out}: no folder {out.parent}, wanted one that is there")

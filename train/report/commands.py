@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from train.command_options import device_option, path_type, say
+from train.command_options import device_option, path_type, place_type, say
+
+if TYPE_CHECKING:
+    from gfield import Location
 
 
 @click.command(short_help="A page that sets runs side by side; of a study, its tables, curves and page.")
@@ -17,7 +21,7 @@ from train.command_options import device_option, path_type, say
     metavar="PATH",
     help="Runs: the page.  [RUN.html, or report.html beside the first of several]  Study: the folder.  [STUDY/report]",
 )
-@click.option("--store", type=path_type, help="Predict test frames of this store.  [the one trained on]")
+@click.option("--store", type=place_type, help="Predict test frames of this store.  [the one trained on]")
 @click.option(
     "--examples",
     type=click.IntRange(0, 16),
@@ -34,8 +38,13 @@ from train.command_options import device_option, path_type, say
     help="Of a study: whose curve to draw, as often as wanted; the first is the one of the sentences.  [d1]",
 )
 def report(
-    paths: tuple[Path, ...], out: Path | None, store: Path | None, examples: int, device: str, metrics: tuple[str, ...]
-) -> None:  # fmt: skip
+    paths: tuple[Path, ...],
+    out: Path | None,
+    store: Location | None,
+    examples: int,
+    device: str,
+    metrics: tuple[str, ...],
+) -> None:
     """Write a page of RUNs: curves, scores, settings that differ, best and worst predictions. Or the report of STUDY.
 
     A run may be of pretrain or finetune, finished or not. Of a study, from its results.jsonl, index.html has

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gfield import Store, UserError, open_store
+from gfield import Location, Store, UserError, location, open_store
 from train.depth_picture import coloured_depth, depth_ends
 from train.errors import TrainError
 from train.report.read import Run
@@ -100,7 +100,7 @@ class Examples:
 def examples_of(
     runs: Sequence[Run],
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     count: int = 3,
     device: str = "auto",
     say: Say = lambda text: None,
@@ -172,16 +172,17 @@ def error_colours(ratio: npt.NDArray[np.float32]) -> _Picture:
     return colours
 
 
-def _open(run: Run, store: Path | None) -> Store:
+def _open(run: Run, store: Location | None) -> Store:
     if store is not None:
         return open_store(store)
     remembered = run.meta.get("stores")
     path = remembered[0].get("path") if isinstance(remembered, list) and remembered else None
     if not isinstance(path, str):
         raise TrainError(f"{run.name}: the run remembers no store; --store STORE says which")
-    if not Path(path).exists():
+    place = location(path)
+    if isinstance(place, Path) and not place.exists():
         raise TrainError(f"{path}: gone, where {run.name} was trained; --store STORE says where it is now")
-    return open_store(path)
+    return open_store(place)
 
 
 def _ranked_by_scores(runs: Sequence[Run], store: Store, rows: npt.NDArray[np.intp]) -> tuple[list[int], str] | None:

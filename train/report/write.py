@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gfield import UserError
+from gfield import Location, UserError
 from gfield.console import progress
 from train.errors import TrainError
 from train.files import write_atomically
@@ -20,7 +20,7 @@ def write_runs(
     folders: Sequence[Path],
     out: Path | None = None,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     examples: int = 3,
     device: str = "auto",
     say: Say = lambda text: None,
@@ -67,7 +67,7 @@ def write_runs(
 
 
 def _examples(
-    runs: Sequence[Run], store: Path | None, count: int, device: str, say: Say
+    runs: Sequence[Run], store: Location | None, count: int, device: str, say: Say
 ) -> tuple[Examples | None, str]:
     if not count or not any(run.command == "finetune" for run in runs):
         return None, ""
