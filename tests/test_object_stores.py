@@ -93,6 +93,14 @@ def test_a_store_in_a_bucket_reads_as_the_folder_it_was_copied_from(stored, buil
     remote.check_files()
 
 
+def test_the_report_of_a_store_in_a_bucket_is_that_of_the_folder(stored, built, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = run("report", stored, "--frames", 2, "--worst", 1)
+    assert "\nnyu.zarr.html: " in said
+    run("report", built, "--frames", 2, "--worst", 1, "--out", "local.html")
+    assert (tmp_path / "nyu.zarr.html").read_bytes() == (tmp_path / "local.html").read_bytes()
+
+
 def test_frames_that_lie_together_are_one_request(stored, proxy):
     store = gfield.open_store(stored)
     proxy.requests.clear()
