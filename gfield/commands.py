@@ -9,6 +9,7 @@ import click
 
 from gfield.build_commands import build, open_again, plan
 from gfield.commandline import Commands, json_option, path_type
+from gfield.export_command import export
 
 EXIT_CODES = """
 \b
@@ -25,6 +26,7 @@ def gfield() -> None:
 
 gfield.add_command(build)
 gfield.add_command(plan)
+gfield.add_command(export)
 
 
 @gfield.command()
