@@ -8,6 +8,6 @@ from train.dataset import FrameDataset
 
 if __name__ == "__main__":
     data = FrameDataset([sys.argv[1]], arrays=("rgb", "gradient"), size_WH=(640, 480), split="train")
-    loader = DataLoader(data, batch_size=2, shuffle=True, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(data, batch_size=2, shuffle=True, num_workers=2)  # by any start method
     for batch in loader:
         print(batch["index"].tolist(), tuple(batch["rgb"].shape), batch["gradient"].double().sum((1, 2)).tolist())

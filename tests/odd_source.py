@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 import gfield
+from gfield.codec import CodecName
 from gfield.frame import BadFrame, Frame, LeftOut
 
 FRAMES, BAD = 11, 5
-NAMES = ("a/b.c", "<script>alert('1')</script>", "ünï", "two words", "d.e.f", "bad", *map(str, range(6, FRAMES)))
+NAMES = ("<script>alert('1')</script>", "a/b.c", "ünï", "two words", "d.e.f", "bad", *map(str, range(6, FRAMES)))
 SPLITS = ("train", "test", "train", "train", "test", "train", "train", "unlabeled", "train", "train", "train")
 
 
@@ -65,9 +66,10 @@ def write_odd_frames(path: Path) -> OddSource:
     return OddSource(path)
 
 
-def odd_store(folder: Path) -> Path:
+def odd_store(folder: Path, codec: CodecName = "lz4") -> Path:
     """A store of them, two frames a shard, without the bad one."""
     source = write_odd_frames(folder / "odd.npz")
-    spec = gfield.make_spec(source, levels_WH=[(64, 48), (32, 24)], optional=["label"], frames_per_shard=2)
+    levels = [(64, 48), (32, 24)]
+    spec = gfield.make_spec(source, levels_WH=levels, optional=["label"], codec=codec, frames_per_shard=2)
     gfield.build_store(source, folder / "odd.zarr", spec, on_error="skip")
     return folder / "odd.zarr"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from train.encoders import make_encoder
 from train.restore import depth_net_of_run, encoder_of_run
 from train.runs import create_run
 
+from .odd_source import odd_store
 from .small_runs import train
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +35,8 @@ NAPARI = ROOT / "build" / "napari" / "bin" / "python"
 NODE = ROOT / "build" / "zarrita"
 PACKAGES = ("zarrita@0.7", "@petamoriken/float16@3")
 OF_OURS = {"with_dataloader.py"}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,14 @@ def run(example: str, *arguments: object, cwd: Path, python: str | Path = sys.ex
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def run_here(monkeypatch, capsys, example: str, *arguments: object) -> list[str]:
+    """As `run`, in this process, which has loaded torch already."""
+    monkeypatch.setattr(sys, "argv", [example, *map(str, arguments)])
+    capsys.readouterr()
+    runpy.run_path(str(EXAMPLES / example), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
 
 
 def exported(store: Store, to: str, folder: Path) -> Path:
@@ -100,11 +114,10 @@ def test_xarray(store, tmp_path):
     assert attributes == "gradient field: Sobel magnitude of luminance on Canny edges, else zero | depth in m"
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_zarr(store, tmp_path, split):
-    rows = store.rows(split).tolist()
+def test_zarr(store, tmp_path):
+    rows = store.rows("test").tolist()
     depth_NHW = store.read("640x480/depth", rows)
-    (line,) = run("with_zarr.py", store.path, split, cwd=tmp_path)
+    (line,) = run("with_zarr.py", store.path, "test", cwd=tmp_path)
     assert line == f"{rows} {depth_NHW.shape} float32 sum in metres: {total(depth_NHW)}"
 
 
@@ -136,6 +149,8 @@ def assert_batches(store: Store, lines: list[str], rows: list[int], row_of) -> N
     assert sorted(seen) == rows
 
 
+# WebDataset leaves its files to be closed by whoever collects its generators.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize(
     ("to", "example", "inside"),
     [
@@ -144,8 +159,10 @@ def assert_batches(store: Store, lines: list[str], rows: list[int], row_of) -> N
         ("litdata", "with_litdata.py", "train"),
     ],
 )
-def test_what_is_exported_for_training(store, tmp_path, to, example, inside):
-    lines = run(example, exported(store, to, tmp_path) / inside, cwd=tmp_path)
+def test_what_is_exported_for_training(store, tmp_path, monkeypatch, capsys, to, example, inside):
+    out = exported(store, to, tmp_path) / inside
+    # datasets keeps a cache in the user's home, unless it is told so before it is imported.
+    lines = run(example, out, cwd=tmp_path) if to == "hf" else run_here(monkeypatch, capsys, example, out)
     frames = [line for line in lines if "sums:" in line]
     wanted = []
     for row in store.rows("train").tolist():
@@ -216,6 +233,24 @@ def test_zarrita(store, node_modules, tmp_path):
         assert float(sum_of) == total(frame)
 
 
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "raw"])
+def test_zarrita_reads_every_bit_of_every_codec(node_modules, tmp_path, codec):
+    """Shards, Blosc of both compressors with and without its shuffle, missing chunks, and types of every width."""
+    store = open_store(odd_store(tmp_path, codec))
+    texts = ["name", "split", "scene", "weather"]
+    lines = run_node(
+        Path(__file__).with_name("zarrita_digests.mjs"), node_modules, tmp_path, store.path, *store.arrays, *texts
+    )
+    wanted = []
+    for key in store.arrays:
+        array = store.read(key, range(len(store)))
+        wanted.append([key, str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()])
+    for name in texts:
+        told = json.dumps(store.text(name).tolist(), ensure_ascii=False, separators=(",", ":"))
+        wanted.append([name, "string", [len(store)], hashlib.sha256(told.encode()).hexdigest()])
+    assert [json.loads(line) for line in lines] == wanted
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
     """A pre-training and a fine-tuning of one encoder, each with a checkpoint, as their commands save them."""
@@ -249,9 +284,9 @@ def pictures(store: Store) -> torch.Tensor:
         ("timm", "with_timm.py", "resnet18-timm.safetensors"),
     ],
 )
-def test_an_exported_encoder(store, runs, tmp_path, to, example, file):
+def test_an_exported_encoder(store, runs, tmp_path, monkeypatch, capsys, to, example, file):
     train("export", runs["pretrain"], "--to", to, "--out", tmp_path / file)
-    (line,) = run(example, tmp_path / file, store.path, cwd=tmp_path)
+    (line,) = run_here(monkeypatch, capsys, example, tmp_path / file, store.path)
     with torch.no_grad():
         maps = encoder_of_run(runs["pretrain"], pytest.fail).eval()(pictures(store))
     features_NC = functional.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
@@ -261,9 +296,9 @@ def test_an_exported_encoder(store, runs, tmp_path, to, example, file):
     assert column == pytest.approx(features_NC[:, 7].tolist(), rel=1e-4)
 
 
-def test_an_exported_depth_network(store, runs, tmp_path):
+def test_an_exported_depth_network(store, runs, tmp_path, monkeypatch, capsys):
     train("export", runs["finetune"], "--to", "onnx", "--out", tmp_path / "net.onnx")
-    lines = run("with_onnxruntime.py", tmp_path / "net.onnx", store.path, cwd=tmp_path)
+    lines = run_here(monkeypatch, capsys, "with_onnxruntime.py", tmp_path / "net.onnx", store.path)
     with torch.no_grad():
         depth_N1HW = depth_net_of_run(runs["finetune"], pytest.fail)[0].eval().predict(pictures(store))
     assert len(lines) == len(depth_N1HW)
