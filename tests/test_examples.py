@@ -255,6 +255,8 @@ def test_zarrita_reads_every_bit_of_every_codec(node_modules, tmp_path, codec):
 def runs(tmp_path_factory) -> dict[str, Path]:
     """A pre-training and a fine-tuning of one encoder, each with a checkpoint, as their commands save them."""
     net = make_depth_net("densedepth", make_encoder("resnet18", 3), normalise=True, seed=3)
+    with torch.no_grad():
+        net.last.weight *= 30  # a new network hardly looks at its picture
     models = {
         "pretrain": {f"encoder_q.{key}": value for key, value in net.encoder.state_dict().items()},
         "finetune": net.state_dict(),
@@ -306,5 +308,5 @@ def test_an_exported_depth_network(store, runs, tmp_path, monkeypatch, capsys):
         shape, _, values = line.partition(" metres, nearest, mean and farthest: ")
         assert ast.literal_eval(shape) == tuple(depth_HW.shape)
         wanted = [float(depth_HW.min()), float(depth_HW.mean()), float(depth_HW.max())]
-        assert [float(value) for value in values.split()] == pytest.approx(wanted, rel=1e-4)
+        assert [float(value) for value in values.split()] == pytest.approx(wanted, rel=1e-5)
         assert wanted[0] < wanted[2]

@@ -86,6 +86,9 @@ def test_hugging_face_datasets_load_the_folder_with_its_features(store, tmp_path
         for place, frame in enumerate(loaded[split]):
             arrays = {name: table[name].chunk(0).to_numpy(zero_copy_only=False)[place] for name in ARRAYS[1:]}
             assert_same(store, "64x48", frame["row"], {"rgb": np.asarray(frame["rgb"]), **arrays})
+            for name, array in arrays.items():  # as readers of Parquet see it that know no two-dimensional arrays
+                lists = table[name].chunk(0).storage[place].as_py()
+                np.testing.assert_array_equal(np.array(lists, array.dtype), array)
             assert_texts(store, frame["row"], frame)
         numpy = loaded[split].with_format("numpy")[0]
         (wanted,) = store.read("64x48/gradient", [ROWS[split][0]])
