@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gfield.field import FieldParams, gradient_field
     from gfield.frame import BadFrame, Frame, InputError, Region, Source, UserError
     from gfield.manifest import StoreError
+    from gfield.object_path import Location, location
     from gfield.sources.densedepth import open_densedepth
     from gfield.sources.images import open_images
     from gfield.sources.make3d import open_make3d
@@ -30,6 +31,7 @@ _HOMES = {
     "FieldParams": "field",
     "Frame": "frame",
     "InputError": "frame",
+    "Location": "object_path",
     "Region": "frame",
     "Source": "frame",
     "Store": "store",
@@ -38,6 +40,7 @@ _HOMES = {
     "UserError": "frame",
     "build_store": "build",
     "gradient_field": "field",
+    "location": "object_path",
     "make_spec": "specify",
     "open_densedepth": "sources.densedepth",
     "open_images": "sources.images",
@@ -54,6 +57,7 @@ __all__ = [
     "FieldParams",
     "Frame",
     "InputError",
+    "Location",
     "Region",
     "Source",
     "Store",
@@ -63,6 +67,7 @@ __all__ = [
     "__version__",
     "build_store",
     "gradient_field",
+    "location",
     "make_spec",
     "open_densedepth",
     "open_images",

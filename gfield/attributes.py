@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from gfield.codec import CODEC_NAMES
 from gfield.manifest import Manifest, StoreError
+from gfield.object_path import Location
 from gfield.spec import ARRAY_NAMES, OPTIONAL_ARRAYS, StoreSpec
 
 MOST_FRAMES = 1 << 22
@@ -22,7 +22,7 @@ _MOST_LETTERS = 4096
 Check = Callable[[Any], bool]
 
 
-def spec_of(manifest: Manifest, store: Path) -> StoreSpec:
+def spec_of(manifest: Manifest, store: Location) -> StoreSpec:
     """The spec that a manifest of this format version has among its attributes.
 
     Raises

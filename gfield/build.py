@@ -16,8 +16,11 @@ from gfield.frame import BadFrame, LeftOut, Source, UserError
 from gfield.input_record import InputRecord
 from gfield.listing import counted
 from gfield.manifest import Manifest
+from gfield.object_build import ObjectJob, build_object_shard, build_objects
+from gfield.object_path import Location, ObjectPath
+from gfield.object_staging import ObjectStaging
 from gfield.publish import complete_store
-from gfield.shard_task import Job, OnError, ShardDone, build_shard, forget_records
+from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, forget_records, items_of
 from gfield.spec import (
     StoreSpec,
 )
@@ -34,12 +37,11 @@ from gfield.staging import (
     published_by_another,
     remove,
     swap_in,
+    tell_bad_frames,
 )
 from gfield.store import Store
 from gfield.turns import alone
 from gfield.worker import available_cpus
-
-_INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class BuildReport:
         The manifest's root hash; "" for a part.
     """
 
-    target: Path
+    target: Location
     state: Literal["built", "unchanged", "part"]
     frames: int
     shards: int
@@ -84,7 +86,7 @@ class BuildReport:
 
 def build_store(
     source: Source,
-    target: str | Path,
+    target: str | Location,
     spec: StoreSpec | None = None,
     *,
     on_error: OnError = "stop",
@@ -102,7 +104,7 @@ def build_store(
     source
         Where the frames come from.
     target
-        Folder of the store, conventionally ``*.zarr``.
+        Folder of the store, conventionally ``*.zarr``, or its ``s3://`` URL.
     spec
         What to build; `make_spec` of the source by default.
     on_error
@@ -134,6 +136,14 @@ def build_store(
     started = time.monotonic()
     target = checked_target(target)
     spec = spec or make_spec(source)
+    if isinstance(target, ObjectPath):
+        object_job = ObjectJob(source, ObjectStaging(target, spec), on_error)
+
+        def run(items: Sequence[Any]) -> list[ShardDone]:
+            return _run(object_job, items, workers, scheduler, on_frames)
+
+        built = build_objects(object_job, run, overwrite=overwrite, part=part, on_start=on_start)
+        return _report(source, target, spec, built.state, started, built.done, built.forgotten, built.manifest)
     staging = Staging(target, spec)
     current, others = _begin(staging, overwrite)
     if current is not None and is_of(current, spec):
@@ -143,20 +153,18 @@ def build_store(
 
     finished = target if current is not None else None
     job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, finished)
-    items: list[Any] = [_INPUTS, *range(spec.shards)]
-    if part is not None:
-        items = items[part[0] - 1 :: part[1]]
+    items = items_of(spec, part)
     done: list[ShardDone] = []
     forgotten = 0
     try:
         # One part answers for the input, lest parts quarrel whose copies' times differ.
         forgotten = _set_up(staging, current, () if overwrite else others, source, part is None or part[0] == 1)
-        on_start(sum(len(spec.shard_frames(item)) for item in items if item != _INPUTS))
+        on_start(sum(len(spec.shard_frames(item)) for item in items if item != INPUTS))
         # Once is enough, but for the rare builder that has its record of a shard overwritten by another's older one.
         for _ in range(3):
             done += _run(job, items, workers, scheduler, on_frames)
             if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
-                raise BuildError(_tell_bad_frames(bad, staging))
+                raise BuildError(tell_bad_frames(bad, len(staging.finished_shards()), spec.shards))
             manifest = _publish(job, staging, others)
             if manifest is not None or part is not None:
                 break
@@ -213,7 +221,7 @@ def _set_up(
 
 
 def _run(
-    job: Job,
+    job: Job | ObjectJob,
     items: Sequence[Any],
     workers: int | None,
     scheduler: str | None,
@@ -241,10 +249,12 @@ def _run(
     return done
 
 
-def _task(job: Job, item: Any, on_frame: Callable[[], None] | None = None) -> ShardDone | None:
-    if item == _INPUTS:
+def _task(job: Job | ObjectJob, item: Any, on_frame: Callable[[], None] | None = None) -> ShardDone | None:
+    if item == INPUTS:
         InputRecord(job.records, job.scratch).describe(job.source.inputs())
         return None
+    if isinstance(job, ObjectJob):
+        return build_object_shard(job, item, on_frame)
     return build_shard(job, item, on_frame)
 
 
@@ -271,19 +281,9 @@ def _publish(job: Job, staging: Staging, others: Sequence[Staging]) -> Manifest 
     return manifest
 
 
-def _tell_bad_frames(bad: Sequence[BadFrame], staging: Staging) -> str:
-    shown = [frame.reason for frame in sorted(bad, key=lambda frame: frame.index)[:10]]
-    if len(bad) > len(shown):
-        shown.append(f"... and {len(bad) - len(shown)} more")
-    done = len(staging.finished_shards())
-    kept = f"; the {done} of {staging.spec.shards} shards without them are kept" if done else ""
-    ways = "--on-error skip leaves such frames out" + (", --overwrite begins anew with mended files" if done else "")
-    return "\n".join([*shown, f"{counted(len(bad), 'frame')} cannot be read{kept}; {ways}"])
-
-
 def _report(
     source: Source,
-    target: Path,
+    target: Location,
     spec: StoreSpec,
     state: Literal["built", "unchanged", "part"],
     started: float,

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from gfield.commandline import Decorator, Level, Part, json_option, path_type, stacked
+from gfield.commandline import Decorator, Level, Part, json_option, path_type, place_type, stacked
 from gfield.confine import start
 from gfield.reopen import Options, as_densedepth_was_opened, as_nyu_raw_was_opened
 
 if TYPE_CHECKING:
     from gfield.frame import Source
+    from gfield.object_path import Location
     from gfield.spec import StoreSpec
     from gfield.store import Store
 
-Opener = Callable[[Path, Options], "Source"]
+Opener = Callable[[Any, Options], "Source"]
 
 
 class Kind(NamedTuple):
@@ -38,10 +39,11 @@ class Kind(NamedTuple):
     """
 
     open: Opener
-    again: Callable[[Store, Path], Options]
+    again: Callable[[Store, Any], Options]
 
 
 KINDS: dict[str, Kind] = {}
+READ_FROM_URLS = ("nyu",)
 
 
 store_options = stacked(
@@ -79,7 +81,7 @@ def plan() -> None:
 
 
 def source(
-    kind: str, wanted: str, *options: Decorator, again: Callable[[Store, Path], Options]
+    kind: str, wanted: str, *options: Decorator, again: Callable[[Store, Any], Options]
 ) -> Callable[[Opener], Opener]:
     """Make ``build KIND`` and ``plan KIND`` of a function that opens the source; its docstring is the build's help.
 
@@ -97,19 +99,19 @@ def source(
 
     def add(opener: Opener) -> Opener:
         KINDS[kind] = Kind(opener, again)
-        arguments = (click.argument("path", metavar=wanted, type=path_type), click.argument("store", type=path_type))
+        arguments = (click.argument("path", metavar=wanted, type=place_type), click.argument("store", type=place_type))
         shared = stacked(*arguments, *options, store_options)
 
         @build.command(kind, help=opener.__doc__)
         @shared
         @run_options
-        def build_kind(path: Path, store: Path, **options: Any) -> None:
+        def build_kind(path: Location, store: Location, **options: Any) -> None:
             _build(open_source(kind, path, options), store, options)
 
         @plan.command(kind, help=f"Say what `gfield build {kind} {wanted} STORE` would do.")
         @shared
         @json_option
-        def plan_kind(path: Path, store: Path, **options: Any) -> None:
+        def plan_kind(path: Location, store: Location, **options: Any) -> None:
             _plan(open_source(kind, path, options), store, options)
 
         return opener
@@ -120,13 +122,13 @@ def source(
 @source(
     "nyu",
     "MAT",
-    click.option("--splits", type=path_type, help="splits.mat of the data set.  [beside MAT]"),
+    click.option("--splits", type=place_type, help="splits.mat of the data set.  [beside MAT]"),
     click.option("--keep-frame", is_flag=True, help="Let the operator see the white frame round NYU's pictures."),
     click.option("--array", "optional", type=click.Choice(["raw_depth", "label"]), multiple=True,
                  help="Store this array too; repeatable."),
     again=lambda store, _path: {"splits": None, "keep_frame": store.spec.valid_region is None},
 )  # fmt: skip
-def _open_nyu(path: Path, options: Options) -> Source:
+def _open_nyu(path: Location, options: Options) -> Source:
     """Build STORE from nyu_depth_v2_labeled.mat.
 
     A build that was interrupted goes on where it was. A finished store is left as it is; with other thresholds
@@ -214,8 +216,10 @@ def _open_nyu_raw(path: Path, options: Options) -> Source:
     return open_nyu_raw(path, **taken)
 
 
-def open_source(kind: str, path: Path, options: Options) -> Source:
+def open_source(kind: str, path: Location, options: Options) -> Source:
     """Open the input, and tell the user what its source warns of."""
+    if not (isinstance(path, Path) or kind in READ_FROM_URLS):
+        raise click.UsageError(f"{path}: {kind} is read from this machine's disks alone, a path wanted")
     opened = KINDS[kind].open(path, options)
     from gfield.frame import printable
 
@@ -224,7 +228,7 @@ def open_source(kind: str, path: Path, options: Options) -> Source:
     return opened
 
 
-def open_again(store: Store, path: Path) -> Source:
+def open_again(store: Store, path: Location) -> Source:
     """Open the input that a store was built from, as it was opened then; a `StoreError` where its kind is unknown."""
     from gfield.manifest import StoreError
 
@@ -253,7 +257,7 @@ def _spec(source: Source, options: dict[str, Any]) -> StoreSpec:
     )
 
 
-def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
+def _build(source: Source, target: Location, options: dict[str, Any]) -> None:
     from gfield.build import build_store
     from gfield.console import as_json, progress
     from gfield.summary import build_summary
@@ -279,7 +283,7 @@ def _build(source: Source, target: Path, options: dict[str, Any]) -> None:
     click.echo(as_json(report) if json_wanted else build_summary(report, source))
 
 
-def _plan(source: Source, target: Path, options: dict[str, Any]) -> None:
+def _plan(source: Source, target: Location, options: dict[str, Any]) -> None:
     from gfield.console import as_json
     from gfield.plan import plan_build
     from gfield.summary import print_plan

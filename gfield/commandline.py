@@ -17,6 +17,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 path_type = click.Path(path_type=Path)
 
 
+class Place(click.Path):
+    """A path of this machine, or a URL that `gfield.object_path.location` knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from gfield.frame import InputError
+        from gfield.object_path import location
+
+        try:
+            return location(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+place_type = Place()
+
+
 def stacked(*decorators: Decorator) -> Decorator:
     """Several decorators as one, the first outermost."""
     return lambda function: functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gfield.build_commands import build, open_again, plan
-from gfield.commandline import Commands, json_option, path_type
+from gfield.commandline import Commands, json_option, path_type, place_type
 from gfield.export_command import export
+
+if TYPE_CHECKING:
+    from gfield.object_path import Location
 
 EXIT_CODES = """
 \b
@@ -30,9 +34,9 @@ gfield.add_command(export)
 
 
 @gfield.command()
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @json_option
-def info(store: Path, as_json: bool) -> None:
+def info(store: Location, as_json: bool) -> None:
     """Say what is in STORE."""
     from gfield import console
     from gfield.info import print_info, store_facts
@@ -46,18 +50,18 @@ def info(store: Path, as_json: bool) -> None:
 
 
 @gfield.command(short_help="Check STORE against its manifest and its own fields.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.option("--all", "every", is_flag=True, help="Recompute the fields of all frames, not of a sample.")
 @click.option("--sample", type=click.IntRange(0), default=32, show_default=True, help="Frames to recompute fields of.")
 @click.option(
     "--repair",
     "source_path",
-    type=path_type,
+    type=place_type,
     metavar="SOURCE",
     help="Rebuild what is damaged from the file or folder that STORE was built from.",
 )
 @json_option
-def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_json: bool) -> None:
+def verify(store: Location, every: bool, sample: int, source_path: Location | None, as_json: bool) -> None:
     """Check STORE: hashes, checksums, missing, swapped and stale shards, and fields against the operator."""
     from gfield import console
     from gfield.frame import printable
@@ -89,7 +93,7 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
 
 
 @gfield.command(short_help="Write a contact sheet of STORE as PNG.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.option("--out", type=path_type, help="The PNG to write.  [STORE.png]")
 @click.option("--level", help="Level to show.  [the largest]")
 @click.option(
@@ -100,14 +104,15 @@ def verify(store: Path, every: bool, sample: int, source_path: Path | None, as_j
     help="Frames to show, evenly spread.",
 )
 @click.option("--row", "rows", type=int, multiple=True, help="Show this frame; repeatable.")
-def preview(store: Path, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
+def preview(store: Location, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
     """Write a contact sheet of STORE: RGB, gradient field and depth side by side."""
     from gfield.preview import preview_store
     from gfield.report import write_png
     from gfield.store import open_store
 
     sheet = preview_store(open_store(store), level=level, frames=frames, rows=rows)
-    out = out or store.with_name(f"{store.name}.png")
+    beside = store.parent if isinstance(store, Path) else Path()
+    out = out or beside / f"{store.name}.png"
     write_png(out, sheet)
     click.echo(f"{out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
 

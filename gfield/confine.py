@@ -128,10 +128,17 @@ def _called(name: str, what: str, arguments: Mapping[str, Any], data: bytes, *, 
 
 
 def _taken() -> _Process:
-    try:
-        return _idle.pop()
-    except IndexError:
-        return _Process()
+    while _idle:
+        process = _idle.pop()
+        if process.access == _access():
+            return process
+        process.end()
+    return _Process()
+
+
+def _access() -> dict[str, str]:
+    """What of the environment opens buckets: a process that was started with another one is of no use."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "SSL_"))}
 
 
 class _Process:
@@ -143,7 +150,9 @@ class _Process:
         self._mapped = mmap.mmap(self._memory, min(self._size, _MAPPED_STEP))
         # One thread each, since a build has its own; and the places that this process imports from.
         path = os.pathsep.join(part or "." for part in sys.path)
-        environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TOKIO_WORKER_THREADS"), "1")
+        environment = os.environ | threads | {"PYTHONPATH": path}
+        self.access = _access()
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "gfield.confined", str(self._memory), *modules],
             stdin=subprocess.PIPE,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gfield.commandline import Level, path_type
+from gfield.commandline import Level, place_type
+
+if TYPE_CHECKING:
+    from gfield.object_path import Location
 
 
 @click.command(short_help="Write STORE as another tool's format.")
-@click.argument("store", type=path_type)
-@click.argument("out", type=path_type)
+@click.argument("store", type=place_type)
+@click.argument("out", type=place_type)
 @click.option(
     "--to",
     "target",
@@ -23,7 +27,7 @@ from gfield.commandline import Level, path_type
 @click.option("--split", metavar="NAME", help="Write this split alone.  [all]")
 @click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
 def export(
-    store: Path, out: Path, target: str, level_WH: tuple[int, int] | None, split: str | None, overwrite: bool
+    store: Location, out: Location, target: str, level_WH: tuple[int, int] | None, split: str | None, overwrite: bool
 ) -> None:
     """Write the frames of STORE to OUT for tools that do not read Zarr, every value as it is.
 
@@ -36,6 +40,8 @@ def export(
 
     if target == "croissant" and (level_WH is not None or split is not None):
         raise click.UsageError("--to croissant describes the whole store: --level and --split are not for it")
+    if not isinstance(out, Path):
+        raise click.UsageError(f"OUT {out}: exports go to a folder of this machine, wanted a path")
     opened = open_store(store)
     unit = "bytes" if target == "croissant" else "frames"
     with console.progress(f"export {store.name}", unit) as (start, advance):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from gfield.object_path import Location
 
 _LETTERS = 1000
 
@@ -168,7 +170,7 @@ class Source(Protocol):
         """What the user should know before the build, one line each."""
         ...
 
-    def inputs(self) -> Sequence[Path]:
+    def inputs(self) -> Sequence[Location]:
         """Every file that pixels come from, in a fixed order."""
         ...
 

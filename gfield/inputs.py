@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ from blake3 import blake3
 
 from gfield.files import open_file
 from gfield.frame import InputError, printable
+from gfield.object_path import Location, ObjectPath
+from gfield.objects import PIECE
+from gfield.places import file_size, ranges_of
 
 _BLOCK = 64 * 1024
 _BLOCKS = 1024
 _LISTED = 2048
 
 
-def quick_digest(files: Sequence[Path]) -> str:
+def quick_digest(files: Sequence[Location]) -> str:
     """A digest of the files' sizes and of evenly spread 64 KiB blocks, about 64 MiB in all.
 
     It is complete for inputs up to 64 MiB in up to 2,048 files. For larger ones it tells in milliseconds whether a
@@ -35,17 +38,40 @@ def quick_digest(files: Sequence[Path]) -> str:
             hasher.update(size.to_bytes(8, "little"))
         for block in range(_BLOCKS):
             place = block * len(files) // _BLOCKS
-            with _open(files[place + (place + block) % 2]) as stream:
-                hasher.update(stream.read(_BLOCK))
+            place += (place + block) % 2
+            for data in _blocks(files[place], sizes[place], [0]):
+                hasher.update(data)
         return hasher.hexdigest(length=16)
     total = max(1, sum(sizes))
     for file, size in zip(files, sizes, strict=True):
         hasher.update(size.to_bytes(8, "little"))
-        with _open(file) as stream:
-            for offset in _block_offsets(size, max(1, _BLOCKS * size // total)):
-                stream.seek(offset)
-                hasher.update(stream.read(_BLOCK))
+        for data in _blocks(file, size, _block_offsets(size, max(1, _BLOCKS * size // total))):
+            hasher.update(data)
     return hasher.hexdigest(length=16)
+
+
+def _blocks(file: Location, size: int, offsets: Sequence[int]) -> Iterator[bytes | memoryview]:
+    """The block at each of the offsets, shorter at the end of the file."""
+    if isinstance(file, ObjectPath):
+        ahead = _joined([(offset, min(_BLOCK, size - offset)) for offset in offsets if offset < size])
+        with ranges_of(file, ahead) as read:
+            yield from (read(*wanted) for wanted in ahead)
+        return
+    with _open(file) as stream:
+        for offset in offsets:
+            stream.seek(offset)
+            yield stream.read(_BLOCK)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of which none follows right behind another one, up to a piece."""
+    joined: list[tuple[int, int]] = []
+    for offset, size in ranges:
+        if joined and sum(joined[-1]) == offset and joined[-1][1] + size <= PIECE:
+            joined[-1] = (joined[-1][0], joined[-1][1] + size)
+        else:
+            joined.append((offset, size))
+    return joined
 
 
 def _block_offsets(size: int, blocks: int) -> list[int]:
@@ -57,7 +83,7 @@ def _block_offsets(size: int, blocks: int) -> list[int]:
     return [(size - _BLOCK) * block // (blocks - 1) for block in range(blocks)]
 
 
-def describe_files(files: Sequence[Path]) -> list[dict[str, Any]]:
+def describe_files(files: Sequence[Location]) -> list[dict[str, Any]]:
     """Name, size in bytes and SHA-256 of every file; more than 2,048 files are one entry, the hash of their listing."""
     sha256 = lru_cache(maxsize=8)(_sha256)  # a colour file may serve several depth files that follow each other
     if len(files) <= _LISTED:
@@ -75,14 +101,21 @@ def describe_files(files: Sequence[Path]) -> list[dict[str, Any]]:
     ]
 
 
-def _sha256(file: Path) -> str:
+def _sha256(file: Location) -> str:
+    if isinstance(file, ObjectPath):
+        hasher, size = hashlib.sha256(), _size(file)
+        ahead = [(start, min(PIECE, size - start)) for start in range(0, size, PIECE)]
+        with ranges_of(file, ahead) as read:
+            for wanted in ahead:
+                hasher.update(read(*wanted))
+        return hasher.hexdigest()
     with _open(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _size(file: Path) -> int:
+def _size(file: Location) -> int:
     try:
-        return file.stat().st_size
+        return file_size(file)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error
 

@@ -15,8 +15,9 @@ from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from gfield.files import read_file
 from gfield.frame import UserError
+from gfield.object_path import Location, ObjectPath
+from gfield.places import is_there, read_file
 from gfield.spec import FORMAT_VERSION, canonical, digest
 
 MANIFEST_PATH = "manifest/zarr.json"
@@ -69,7 +70,7 @@ class Manifest:
         return canonical({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
     @classmethod
-    def from_bytes(cls, data: bytes, store: Path) -> Self:
+    def from_bytes(cls, data: bytes, store: Location) -> Self:
         """Parse and check.
 
         Raises
@@ -118,7 +119,7 @@ def _plausible(entries: Collection[Entry]) -> bool:
     )
 
 
-def read_manifest(store: Path) -> Manifest:
+def read_manifest(store: Location) -> Manifest:
     """The manifest of a finished store.
 
     Raises
@@ -129,6 +130,8 @@ def read_manifest(store: Path) -> Manifest:
     try:
         data = read_file(store / MANIFEST_PATH)
     except OSError as error:
+        if isinstance(store, ObjectPath):
+            raise StoreError(_why_not_a_remote_store(store, error)) from error
         raise StoreError(_why_not_a_store(store, error)) from error
     return Manifest.from_bytes(data, store)
 
@@ -146,4 +149,19 @@ def _why_not_a_store(store: Path, error: OSError) -> str:
         return f"{store}: unfinished ({unfinished[0].name} is there); run the same `gfield build` again to finish it"
     if store.exists():
         return f"{store}: a file, wanted the folder of a store"
+    return f"{store}: no such store"
+
+
+def _why_not_a_remote_store(store: ObjectPath, error: OSError) -> str:
+    if error.errno != errno.ENOENT or error.filename == store.root:
+        return f"{error.filename or store}: {error.strerror}"
+    try:
+        if not store.is_read_only and is_there(store.with_name(f"{store.name}.building") / "claim.json"):
+            return (
+                f"{store}: unfinished ({store.name}.building is there); run the same `gfield build` again to finish it"
+            )
+        if is_there(store / "zarr.json"):
+            return f"{store}: a Zarr group without a manifest, wanted a store that `gfield build` has finished"
+    except OSError:
+        pass
     return f"{store}: no such store"

@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from gfield.frame import BadFrame, Source
+from gfield.manifest import Manifest
+from gfield.object_path import Location, ObjectPath
+from gfield.object_staging import ObjectStaging
+from gfield.objects import listing
 from gfield.shard_task import FrameLayers
 from gfield.spec import StoreSpec
 from gfield.staging import Staging, checked_target, finished_store, is_of, other_stagings
@@ -36,7 +40,7 @@ class Plan:
     seconds
         Estimated time with ``workers`` workers on this machine.
     free_bytes
-        Space on the target's file system.
+        Space on the target's file system; None for a bucket, which has no end.
     """
 
     frames: int
@@ -48,11 +52,11 @@ class Plan:
     stored_bytes: Mapping[str, int]
     seconds: float
     workers: int
-    free_bytes: int
+    free_bytes: int | None
 
 
 def plan_build(
-    source: Source, target: Path, spec: StoreSpec, *, workers: int | None = None, overwrite: bool = False
+    source: Source, target: Location, spec: StoreSpec, *, workers: int | None = None, overwrite: bool = False
 ) -> Plan:
     """Work out what `gfield.build.build_store` would do; writes nothing.
 
@@ -62,15 +66,16 @@ def plan_build(
         As the build would, if the target does not match.
     """
     workers = workers or available_cpus()
-    staging = Staging(checked_target(target), spec)
+    target = checked_target(target)
     arrays = spec.array_specs()
-    current = finished_store(target, spec, overwrite)
-    if not is_of(current, spec):
-        other_stagings(staging, overwrite)
+    current, done = (
+        _seen_in_bucket(target, spec, overwrite)
+        if isinstance(target, ObjectPath)
+        else _seen_in_folder(target, spec, overwrite)
+    )
     kept = {entry.fingerprint for entry in current.files.values()} if current else set()
     to_write = tuple(key for key, array in arrays.items() if array.fingerprint not in kept)
     stored, seconds_a_frame = _try_frames(source, spec)
-    done = len(staging.finished_shards()) if staging.records.is_dir() else 0
     return Plan(
         frames=spec.frames,
         shards=spec.shards,
@@ -86,6 +91,22 @@ def plan_build(
         workers=workers,
         free_bytes=_free_bytes(target),
     )
+
+
+def _seen_in_folder(target: Path, spec: StoreSpec, overwrite: bool) -> tuple[Manifest | None, int]:
+    """The store that is there and can be kept, and how many shards of an unfinished one are done."""
+    staging, current = Staging(target, spec), finished_store(target, spec, overwrite)
+    if not is_of(current, spec):
+        other_stagings(staging, overwrite)
+    return current, len(staging.finished_shards()) if staging.records.is_dir() else 0
+
+
+def _seen_in_bucket(target: ObjectPath, spec: StoreSpec, overwrite: bool) -> tuple[Manifest | None, int]:
+    staging = ObjectStaging(target, spec)
+    current = None if overwrite else staging.finished()
+    if current is not None or not staging.is_claimed():
+        return current, 0
+    return None, len(staging.finished_shards(listing(target)))
 
 
 def _try_frames(source: Source, spec: StoreSpec) -> tuple[dict[str, int], float]:
@@ -110,6 +131,8 @@ def _try_frames(source: Source, spec: StoreSpec) -> tuple[dict[str, int], float]
     return {key: round(value * scale) for key, value in size.items()}, min(seconds, default=0.0)
 
 
-def _free_bytes(target: Path) -> int:
+def _free_bytes(target: Location) -> int | None:
+    if isinstance(target, ObjectPath):
+        return None
     folder = next(parent for parent in [target, *target.absolute().parents] if parent.is_dir())
     return shutil.disk_usage(folder).free

@@ -14,6 +14,7 @@ from gfield.files import side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame, Source, printable
 from gfield.hierarchy import hierarchy_files
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
+from gfield.object_path import Location
 from gfield.shard_task import Record
 from gfield.spec import FORMAT_VERSION, StoreSpec
 
@@ -130,7 +131,7 @@ def _common_folders(store: Path) -> Iterator[Path]:
             names.clear()
 
 
-def _without_folders(reason: str, folders: Iterable[Path]) -> str:
+def _without_folders(reason: str, folders: Iterable[Location]) -> str:
     """A reason with file names where it has paths, which depend on where the input lies."""
     for folder in folders:
         reason = reason.replace(printable(f"{folder}/"), "")

@@ -11,6 +11,8 @@ from gfield.files import temporary_name
 from gfield.frame import BadFrame, Source
 from gfield.inputs import quick_digest
 from gfield.manifest import Entry, StoreError
+from gfield.object_path import ObjectPath
+from gfield.object_repair import rebuild_objects
 from gfield.publish import text_columns, write_metadata
 from gfield.shard_task import Job, Record, build_shard, read_record, write_record
 from gfield.store import Store
@@ -64,19 +66,31 @@ def repair_store(
         if finding.kind == "stale" or (finding.kind == "missing" and finding.path not in store.manifest.files):
             raise StoreError(f"{store.path}: {finding.message}, by the manifest itself; `gfield build` makes it again")
     damaged = {finding.path for finding in findings if finding.path in store.manifest.files}
-    _make_way(store.path, damaged)
-    scratch = temporary_name(store.path.parent)
+    if isinstance(store.path, ObjectPath):
+        if store.path.is_read_only:
+            raise StoreError(f"{store.path}: nothing can be written there; the store itself wanted, to repair it")
+        entries = rebuild_objects(store, damaged, source, on_shard)
+    else:
+        entries = _rebuild_files(store, store.path, damaged, source, on_shard)
+    different = [path for path, entry in entries.items() if entry != store.manifest.files.get(path)]
+    return RepairReport(tuple(sorted(damaged & {*entries})), tuple(sorted(different)))
+
+
+def _rebuild_files(
+    store: Store, folder: Path, damaged: set[str], source: Source, on_shard: Callable[[], None]
+) -> dict[str, Entry]:
+    _make_way(folder, damaged)
+    scratch = temporary_name(folder.parent)
     (scratch / "records").mkdir(parents=True)
     try:
-        entries = {**_rebuild_shards(store, damaged, source, scratch, on_shard)}
+        entries = {**_rebuild_shards(store, folder, damaged, source, scratch, on_shard)}
         if damaged - {*entries}:
             excluded = {entry["frame"] for entry in store.attributes["excluded"]}
             columns = text_columns(source, excluded)
-            entries |= write_metadata(store.path, scratch, store.spec, store.attributes, columns)
+            entries |= write_metadata(folder, scratch, store.spec, store.attributes, columns)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    different = [path for path, entry in entries.items() if entry != store.manifest.files.get(path)]
-    return RepairReport(tuple(sorted(damaged & {*entries})), tuple(sorted(different)))
+    return entries
 
 
 def _make_way(store: Path, damaged: Collection[str]) -> None:
@@ -100,10 +114,10 @@ def _make_way(store: Path, damaged: Collection[str]) -> None:
 
 
 def _rebuild_shards(
-    store: Store, damaged: set[str], source: Source, scratch: Path, on_shard: Callable[[], None]
+    store: Store, folder: Path, damaged: set[str], source: Source, scratch: Path, on_shard: Callable[[], None]
 ) -> dict[str, Entry]:
     """Run the build's own task on every shard number with damage, straight into the store."""
-    job = Job(source, store.spec, store.path, scratch / "records", scratch, on_error="skip")
+    job = Job(source, store.spec, folder, scratch / "records", scratch, on_error="skip")
     bad = tuple(BadFrame(entry["frame"], entry["reason"]) for entry in store.attributes["excluded"])
     rebuilt: dict[str, Entry] = {}
     for shard in range(store.spec.shards):

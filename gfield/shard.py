@@ -15,8 +15,9 @@ import resource
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,10 @@ from gfield.blockfile import BlockFile
 from gfield.chunks import crc32c
 from gfield.codec import Bytes, ChecksumError, Codec, check_crc
 from gfield.files import open_file
+from gfield.object_path import Location, ObjectPath
+from gfield.objects import pieces
 
-_ABSENT = 2**64 - 1
+ABSENT = 2**64 - 1
 _MOST_MAPPED = 1 << 14  # Linux maps 65,530 pieces a process
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
 
@@ -54,7 +57,7 @@ class ShardWriter:
 
     def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:
         self._codec = codec
-        self._index_F2 = np.full((frames_per_shard, 2), _ABSENT, dtype="<u8")
+        self._index_F2 = np.full((frames_per_shard, 2), ABSENT, dtype="<u8")
         self._frames = 0
         self._hash = blake3()
         self._file = BlockFile(path)
@@ -85,6 +88,47 @@ class ShardWriter:
         self._hash.update(data)
 
 
+def bytes_of_index(frames_per_shard: int) -> int:
+    """How long the end of a shard is that has its index."""
+    return 16 * frames_per_shard + 4
+
+
+def checked_index(
+    path: Location, stored: bytes | memoryview, size: int, frames_per_shard: int
+) -> npt.NDArray[np.uint64]:
+    """Start and length of each frame of a shard, (F, 2); ``ABSENT`` where there is none.
+
+    Parameters
+    ----------
+    path
+        The shard, for messages.
+    stored
+        The last `bytes_of_index` bytes of it.
+    size
+        Its length in bytes.
+    frames_per_shard
+        F.
+
+    Raises
+    ------
+    ChecksumError
+        If it is too short, damaged, or points outside the shard.
+    """
+    index_bytes = bytes_of_index(frames_per_shard)
+    if size < index_bytes:
+        raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")
+    try:
+        index = check_crc(np.frombuffer(stored, dtype=np.uint8))
+    except ChecksumError as error:
+        raise ChecksumError(f"{path}: index: {error}") from error
+    index_F2 = index.view("<u8").reshape(frames_per_shard, 2)
+    present = index_F2[index_F2[:, 0] != ABSENT]
+    limit = size - index_bytes
+    if (present > limit).any() or (present.sum(axis=1) > limit).any():
+        raise ChecksumError(f"{path}: the index points outside the file")
+    return index_F2
+
+
 class Shard:
     """A finished shard, mapped into memory; its index has been checked.
 
@@ -104,26 +148,19 @@ class Shard:
     def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:
         self.path = path
         self._codec = codec
-        index_bytes = 16 * frames_per_shard + 4
+        index_bytes = bytes_of_index(frames_per_shard)
         with open_file(path) as file:
             self.size = size = os.fstat(file.fileno()).st_size
-            if size < index_bytes:
-                raise ChecksumError(f"{path}: {size} bytes, wanted at least the {index_bytes} of the index")
             # Read and not mapped: it is small, and a view of it would be unaligned.
-            stored = os.pread(file.fileno(), index_bytes, size - index_bytes)
+            stored = os.pread(file.fileno(), index_bytes, max(0, size - index_bytes))
+            self._index_F2 = checked_index(path, stored, size, frames_per_shard)
             try:
-                index = check_crc(np.frombuffer(stored, dtype=np.uint8))
                 mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            except ValueError as error:  # the map's where the file has become shorter just now
-                raise ChecksumError(f"{path}: index: {error}") from error
+            except ValueError as error:  # the file has become shorter just now
+                raise ChecksumError(f"{path}: {error}") from error
         self._map: mmap.mmap | None = mapped
         self._told = bytearray(frames_per_shard)
         self._bytes: Bytes = np.frombuffer(mapped, dtype=np.uint8)
-        self._index_F2 = index.view("<u8").reshape(frames_per_shard, 2)
-        present = self._index_F2[self._index_F2[:, 0] != _ABSENT]
-        limit = size - index_bytes
-        if (present > limit).any() or (present.sum(axis=1) > limit).any():
-            raise ChecksumError(f"{path}: the index points outside the file")
 
     def will_read(self, slot: int) -> None:
         """Let the system fetch the frame at ``slot`` while others are decoded.
@@ -135,7 +172,7 @@ class Shard:
             return
         self._told[slot] = 1
         start, length = (int(value) for value in self._index_F2[slot])
-        if start != _ABSENT:
+        if start != ABSENT:
             page = start // mmap.PAGESIZE * mmap.PAGESIZE
             # A hint: where the system does not take it, the frame is read all the same.
             with contextlib.suppress(OSError):
@@ -144,7 +181,7 @@ class Shard:
     def read(self, slot: int, out: npt.NDArray[np.generic], *, past_caches: bool = False) -> None:
         """Decode the frame at ``slot`` (0 is the shard's first) into ``out``; see `Codec.decode`."""
         start, length = (int(value) for value in self._index_F2[slot])
-        if start == _ABSENT:
+        if start == ABSENT:
             raise ChecksumError(f"{self.path}: no frame at place {slot} of the shard")
         if self._map is not None and (now := self._map.size()) != self.size:
             raise ChecksumError(f"{self.path}: {now} bytes, {self.size} when it was opened")
@@ -165,6 +202,15 @@ class Shard:
         self.close()
 
 
+class AnyShard(Protocol):
+    """A shard that can be kept open."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes, for so many of which it may take addresses."""
+        ...
+
+
 class OpenShards:
     """The shards of one store that are open, no more of them than leave most of what the process may have to others.
 
@@ -174,15 +220,15 @@ class OpenShards:
     """
 
     def __init__(self) -> None:
-        self._shards: dict[str, Shard] = {}
+        self._shards: dict[str, AnyShard] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, path: str) -> Shard | None:
+    def get(self, path: str) -> AnyShard | None:
         """The shard that is kept by this name, if there is one."""
         return self._shards.get(path)
 
-    def keep(self, path: str, shard: Shard) -> None:
+    def keep(self, path: str, shard: AnyShard) -> None:
         """Keep a shard, and let another one go where there are too many."""
         most = min(_share(resource.RLIMIT_NOFILE), _MOST_MAPPED)
         most_bytes = _share(resource.RLIMIT_AS)
@@ -201,11 +247,16 @@ def _share(limit: int) -> int:
     return sys.maxsize if most == resource.RLIM_INFINITY else most // 8
 
 
-def hash_file(path: Path) -> Written:
-    """Size and BLAKE3 hash of a file, read in pieces of 1 MiB."""
+def hash_file(path: Location) -> Written:
+    """Size and BLAKE3 hash of a file or an object, read in pieces."""
     hasher, size = blake3(), 0
-    with open_file(path) as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
-            size += len(block)
+    for piece in pieces(path) if isinstance(path, ObjectPath) else _pieces(path):
+        hasher.update(piece)
+        size += len(piece)
     return Written(size, hasher.hexdigest())
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with open_file(path) as file:
+        while piece := file.read(1 << 20):
+            yield piece

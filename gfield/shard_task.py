@@ -16,15 +16,19 @@ from typing import Any, Literal
 import numpy as np
 
 from gfield.field import FieldKernel, FieldParams
-from gfield.files import file_size, is_one_file, make_folder, read_file, sync_folder, temporary_name, write_atomically
+from gfield.files import file_size, is_one_file, make_folder, sync_folder, temporary_name
 from gfield.frame import BadFrame, Frame, Source
 from gfield.levels import Array, NearestResize, area_resize
 from gfield.manifest import Entry
+from gfield.object_path import Location, ObjectPath
+from gfield.objects import listing, remove
+from gfield.places import read_file, write_whole
 from gfield.shard import Shard, ShardWriter, hash_file
 from gfield.spec import ArraySpec, StoreSpec, level_name, note, read_note
 from gfield.worker import settle_worker
 
 OnError = Literal["stop", "skip"]
+INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Job:
     finished
         The finished store that shards were taken over from. Those that are its files still are told by size, as in
         any finished store, unless something is made of them; `gfield verify` is what reads them.
+    elsewhere
+        Shards that are in place, and not in ``store``: in the bucket that the store is built in.
     """
 
     source: Source
@@ -51,6 +57,7 @@ class Job:
     scratch: Path
     on_error: OnError = "stop"
     finished: Path | None = None
+    elsewhere: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,12 @@ class Record:
     """What is known to be on the disk for one shard number: its files, and the frames that could not be read.
 
     With a file, the folders that are its alone (`own_folders`) are on the disk; publication sees to the others.
+    Objects have ``tags``, by which their bucket tells them from others that take their place.
     """
 
     files: Mapping[str, Entry] = field(default_factory=dict)
     bad: tuple[BadFrame, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +83,45 @@ class ShardDone:
     bad: tuple[BadFrame, ...]
 
 
-def record_path(records: Path, shard: int) -> Path:
+def items_of(spec: StoreSpec, part: tuple[int, int] | None) -> list[Any]:
+    """What there is to do, or the i-th of n parts of it: to describe the input files, and the shard numbers."""
+    items: list[Any] = [INPUTS, *range(spec.shards)]
+    return items if part is None else items[part[0] - 1 :: part[1]]
+
+
+def record_path(records: Location, shard: int) -> Location:
     """File name of a shard's record."""
     return records / f"{shard:06d}.json"
 
 
-def read_record(records: Path, shard: int) -> Record:
-    """The record of a shard; an empty one where there is none, or none that can be read."""
+def read_record(records: Location, shard: int) -> Record:
+    """The record of a shard; an empty one where there is none, or none that can be read.
+
+    Raises
+    ------
+    OSError
+        If a bucket does not answer.
+    """
     try:
         stored = read_note(read_file(record_path(records, shard)))
         files = {path: Entry(*entry) for path, entry in stored["files"].items()}
         bad = tuple(BadFrame(index, reason) for index, reason in stored["bad"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        tags = dict(stored.get("tags", {}))
+    except OSError as error:
+        if isinstance(records, Path) or isinstance(error, FileNotFoundError):
+            return Record()
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Record()
-    return Record(files, bad) if stored["shard"] == shard else Record()
+    return Record(files, bad, tags) if stored["shard"] == shard else Record()
 
 
-def write_record(records: Path, scratch: Path, shard: int, record: Record) -> None:
+def write_record(records: Location, scratch: Location, shard: int, record: Record) -> None:
     """Keep a record, atomically. Should a power cut take it, the shard is made again."""
     bad = [[frame.index, frame.reason] for frame in record.bad]
-    data = note({"shard": shard, "files": record.files, "bad": bad})
-    write_atomically(record_path(records, shard), data, scratch, durable=False)
+    tags = {"tags": record.tags} if record.tags else {}
+    data = note({"shard": shard, "files": record.files, "bad": bad, **tags})
+    write_whole(record_path(records, shard), data, scratch, durable=False)
 
 
 def own_folders(path: Path, spec: ArraySpec) -> Sequence[Path]:
@@ -102,8 +129,12 @@ def own_folders(path: Path, spec: ArraySpec) -> Sequence[Path]:
     return path.parents[: len(spec.frame_shape)]
 
 
-def forget_records(records: Path) -> int:
+def forget_records(records: Location) -> int:
     """Remove the records of all shards, which are then made again; tell how many there were."""
+    if isinstance(records, ObjectPath):
+        known = [records / name for name in listing(records) if name[:1].isdecimal()]
+        remove(known)
+        return len(known)
     forgotten = 0
     for path in records.glob("[0-9]*.json"):
         path.unlink(missing_ok=True)
@@ -146,7 +177,8 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
                 on_frame()
         return ShardDone(shard, len(frames), 0, record.bad)
 
-    stored_rgb = [spec for spec in specs.values() if spec.name == "rgb" and spec.shard_path(shard) in in_place]
+    here = in_place.keys() - job.elsewhere
+    stored_rgb = [spec for spec in specs.values() if spec.name == "rgb" and spec.shard_path(shard) in here]
     use_stored_rgb = _can_use_stored_rgb(todo, stored_rgb)
     if use_stored_rgb and (wrong := [spec for spec in stored_rgb if not _has_its_hash(job, spec, shard, in_place)]):
         in_place = {path: entry for path, entry in in_place.items() if path not in {s.shard_path(shard) for s in wrong}}
@@ -169,6 +201,8 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
 
 
 def _is_whole(job: Job, spec: ArraySpec, shard: int, entry: Entry) -> bool:
+    if spec.shard_path(shard) in job.elsewhere:
+        return True
     path = job.store / spec.shard_path(shard)
     if entry.fingerprint != spec.fingerprint or file_size(path) != entry.size:
         return False

@@ -16,8 +16,8 @@ folder of another that is just publishing what is in it.
 from __future__ import annotations
 
 import json
-import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,8 +32,10 @@ from gfield.files import (
     temporary_name,
     write_atomically,
 )
-from gfield.frame import UserError, printable
+from gfield.frame import BadFrame, InputError, UserError, printable
+from gfield.listing import counted
 from gfield.manifest import Manifest, StoreError, read_manifest
+from gfield.object_path import Location, ObjectPath, location
 from gfield.shard_task import Record, read_record
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, canonical, digest, refusals
 from gfield.turns import alone, lock_path
@@ -47,6 +49,16 @@ class BuildError(UserError):
 
     def __str__(self) -> str:
         return "\n".join(map(printable, ValueError.__str__(self).split("\n")))
+
+
+def tell_bad_frames(bad: Sequence[BadFrame], done: int, shards: int) -> str:
+    """Lines for a build that is stopped by frames which cannot be read, ``done`` of its ``shards`` being finished."""
+    shown = [frame.reason for frame in sorted(bad, key=lambda frame: frame.index)[:10]]
+    if len(bad) > len(shown):
+        shown.append(f"... and {len(bad) - len(shown)} more")
+    kept = f"; the {done} of {shards} shards without them are kept" if done else ""
+    ways = "--on-error skip leaves such frames out" + (", --overwrite begins anew with mended files" if done else "")
+    return "\n".join([*shown, f"{counted(len(bad), 'frame')} cannot be read{kept}; {ways}"])
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,7 @@ def finished_store(target: Path, spec: StoreSpec, overwrite: bool) -> Manifest |
         seen = spec_of(manifest, target)
     except StoreError as error:
         raise BuildError(f"{error}; --overwrite builds it anew") from error
-    _refuse_differences(target, seen, spec, "--overwrite builds it anew")
+    refuse_differences(target, seen, spec, "--overwrite builds it anew")
     return manifest
 
 
@@ -164,28 +176,34 @@ def other_stagings(staging: Staging, overwrite: bool) -> list[Staging]:
         if other.folder != folder:  # a damaged spec
             continue
         if not overwrite:
-            _refuse_differences(folder, other.spec, staging.spec, "an unfinished build, which --overwrite removes")
+            refuse_differences(folder, other.spec, staging.spec, "an unfinished build, which --overwrite removes")
         others.append(other)
     return others
 
 
-def _refuse_differences(path: Path, seen: StoreSpec, wanted: StoreSpec, hint: str) -> None:
+def refuse_differences(path: Location, seen: StoreSpec, wanted: StoreSpec, hint: str) -> None:
+    """Raise a `BuildError` that names what cannot be changed of a store, if anything of it differs."""
     if differences := refusals(seen, wanted):
         raise BuildError(f"{path}: {'; '.join(differences)}; {hint}")
 
 
-def checked_target(target: str | Path) -> Path:
-    """``target``, if a store can be put there: a folder that has a name of its own, and a place beside it.
+def checked_target(target: str | Location) -> Location:
+    """``target``, if a store can be put there: a folder or prefix that has a name of its own, and a place beside it.
 
     Raises
     ------
     BuildError
-        It is empty, ``.``, ``..``, the root folder, or a URL.
+        It is empty, ``.``, ``..``, the root folder, a whole bucket, or a URL of another kind.
     """
-    path = Path(target)
-    if path.name in ("", "..") or re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(path)):  # a Path has one slash of two
+    try:
+        place = location(target)
+    except InputError as error:
+        raise BuildError(f"{str(target)!r} cannot be the store; {error}") from error
+    if place.name in ("", ".."):
         raise BuildError(f"{str(target)!r} cannot be the store; a folder's path wanted, such as nyu.zarr")
-    return path
+    if isinstance(place, ObjectPath) and place.is_read_only:
+        raise BuildError(f"{place} cannot be the store; web servers are read alone, a path or s3:// wanted")
+    return place
 
 
 def _looks_like_ours(target: Path) -> bool:

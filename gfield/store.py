@@ -1,6 +1,6 @@
 """Read a finished store: the only reader. It decodes into the caller's arrays, and needs no zarr.
 
-store = open_store("nyu.zarr")
+store = open_store("nyu.zarr")  # or "s3://bucket/nyu.zarr", or "https://host/nyu.zarr"
 rows = store.rows(split="train")
 rgb_NHWC = store.read("640x480/rgb", rows[:64])
 """
@@ -8,7 +8,8 @@ rgb_NHWC = store.read("640x480/rgb", rows[:64])
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,12 @@ from blake3 import blake3
 from gfield.attributes import spec_of
 from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
-from gfield.files import FileStamp, file_stamp, read_file
+from gfield.files import MOST_NOTE_BYTES, file_size
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
+from gfield.object_path import Location, ObjectPath, location
+from gfield.objects import listing, side_by_side
+from gfield.places import Stamp, file_stamp, read_file
+from gfield.remote_shard import RemoteShard, cached_shard, read_frames
 from gfield.shard import OpenShards, Shard
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
 from gfield.text_column import MOST_BYTES, decode_texts, is_text_column
@@ -32,26 +37,32 @@ from gfield.text_column import MOST_BYTES, decode_texts, is_text_column
 Array = npt.NDArray[np.generic]
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Location, *, cache: str | Path | None = None) -> Store:
     """Open a store that `gfield build` has finished.
 
     Parameters
     ----------
     path
-        Folder of the store.
+        Folder of the store, or its URL: ``s3://``, ``https://``.
+    cache
+        Folder of this machine in which shards of a URL are kept, each fetched whole when a frame of it is first
+        wanted; by default the environment's ``GFIELD_CACHE``, and without it frames are asked for one by one.
 
     Raises
     ------
     StoreError
         If there is no store, it is unfinished, of another format version, or its manifest is damaged.
+    InputError
+        If it is no URL that can be read.
     """
-    folder = Path(path)
+    folder = location(path)
+    cache = cache or os.environ.get("GFIELD_CACHE") or None
     stamp = file_stamp(folder / MANIFEST_PATH)
     manifest = read_manifest(folder)
     version = manifest.attributes.get("gfield_format")
     if version != FORMAT_VERSION:
         raise StoreError(f"{folder}: format {version}, this version of gfield reads format {FORMAT_VERSION}")
-    return Store(folder, manifest, spec_of(manifest, folder), stamp)
+    return Store(folder, manifest, spec_of(manifest, folder), stamp, None if cache is None else Path(cache))
 
 
 @dataclass(frozen=True)
@@ -63,19 +74,22 @@ class Store:
     Attributes
     ----------
     path
-        Folder of the store.
+        Folder of the store, or its URL.
     manifest
         Every file with its size and hash.
     spec
         What the store holds.
     stamp
         Of the manifest's file, by which it shows that another store has taken this one's place.
+    cache
+        Folder for shards of a URL; see `open_store`.
     """
 
-    path: Path
+    path: Location
     manifest: Manifest
     spec: StoreSpec
-    stamp: FileStamp | None = None
+    stamp: Stamp | None = None
+    cache: Path | None = None
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -125,8 +139,10 @@ class Store:
             If there is none of that name, or it is missing or damaged.
         """
         try:
-            known = is_text_column(read_file(self.path / column / "zarr.json"), len(self))
-        except OSError:
+            known = is_text_column(self.file(f"{column}/zarr.json"), len(self))
+        except OSError as error:
+            if isinstance(self.path, ObjectPath) and not isinstance(error, FileNotFoundError):
+                raise StoreError(f"{error.filename}: {error.strerror}") from error
             known = False
         if not known:
             raise StoreError(f"{self.path}: no text column {column!r}")
@@ -134,13 +150,26 @@ class Store:
         if path not in self.manifest.files:
             return np.full(len(self), "")  # Zarr writes no chunk of nothing but empty texts
         try:
-            chunk, wanted = read_file(self.path / path, MOST_BYTES), self.manifest.files[path]
+            chunk, wanted = self.file(path, MOST_BYTES), self.manifest.files[path]
             if (len(chunk), blake3(chunk).hexdigest()) != (wanted.size, wanted.blake3):
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))
         except (OSError, ValueError) as error:
             self._refuse_others(path)
             raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
+
+    def file(self, path: str, most: int = MOST_NOTE_BYTES) -> bytes:
+        """A small file of the store, such as ``"640x480/rgb/zarr.json"``, as it is, of at most so many bytes.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
+        data, wanted = read_file(self.path / path, most), self.manifest.files.get(path)
+        if isinstance(self.path, ObjectPath) and wanted and len(data) != wanted.size:
+            data = read_file(self.path / path, most)  # it may have been the way here
+        return data
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
         """Row numbers of a split, in order; without one, of all frames that could be read."""
@@ -171,7 +200,8 @@ class Store:
             C-contiguous array of shape ``(len(rows), *frame_shape)`` and the array's dtype to read into;
             a new one by default.
         threads
-            Threads that decode side by side; decompression releases Python's lock.
+            Threads that decode side by side; decompression releases Python's lock. Frames of a URL are always asked
+            for side by side.
 
         Returns
         -------
@@ -191,6 +221,11 @@ class Store:
             out = np.empty(shape, array.dtype)
         if out.shape != shape or out.dtype != array.dtype or not out.flags.c_contiguous:
             raise StoreError(f"{key}: out is {out.dtype} {out.shape}, wanted C-contiguous {array.dtype} {shape}")
+        if isinstance(self.path, ObjectPath):
+            self._open_at_once(array, {row // self.spec.frames_per_shard for row in rows.tolist()})
+            if self.cache is None:
+                self._read_remote(array, rows, out)
+                return out
         if threads <= 1 or len(rows) <= 1:
             self._read_part(array, rows, out)
             return out
@@ -212,13 +247,24 @@ class Store:
         StoreError
             Naming the first file that is missing or of another size.
         """
-        for path, entry in self.manifest.files.items():
-            try:
-                size = (self.path / path).stat().st_size
-            except OSError as error:
-                raise StoreError(f"{self.path}: {path} is missing; {_REPAIR}") from error
+        for path, size in self._sizes():
+            entry = self.manifest.files[path]
+            if size is None:
+                raise StoreError(f"{self.path}: {path} is missing; {_REPAIR}")
             if size != entry.size:
                 raise StoreError(f"{self.path}: {path} has {size} bytes, wanted {entry.size}; {_REPAIR}")
+
+    def _sizes(self) -> Iterator[tuple[str, int | None]]:
+        """Size in bytes of every file of the manifest; None where there is none."""
+        if not isinstance(self.path, ObjectPath):
+            yield from ((path, file_size(self.path / path)) for path in self.manifest.files)
+        elif self.path.is_read_only:  # which cannot be listed
+            stamps = side_by_side(lambda path: file_stamp(self.path / path), self.manifest.files)
+            for path, stamp in zip(self.manifest.files, stamps, strict=True):
+                yield path, None if stamp is None else stamp.size
+        else:
+            found = listing(self.path)
+            yield from ((path, found[path].size if path in found else None) for path in self.manifest.files)
 
     def _array(self, key: str) -> ArraySpec:
         try:
@@ -245,7 +291,26 @@ class Store:
             except ChecksumError as error:
                 raise StoreError(f"{error}; {_REPAIR}") from error
 
-    def _shard(self, array: ArraySpec, shard: int) -> Shard:
+    def _read_remote(self, array: ArraySpec, rows: npt.NDArray[np.intp], out: Array) -> None:
+        places = [divmod(row, self.spec.frames_per_shard) for row in rows.tolist()]
+        opened = {shard: self._shard(array, shard) for shard in {shard for shard, _ in places}}
+        try:
+            read_frames([(opened[shard], slot, out[place]) for place, (shard, slot) in enumerate(places)])
+        except ChecksumError as error:
+            raise StoreError(f"{error}; {_REPAIR}") from error
+        except OSError as error:
+            path = str(error.filename).removeprefix(f"{self.path}/")
+            if path in self.manifest.files:
+                self._refuse_others(path)
+            raise StoreError(f"{self.path}: {path}: {error.strerror}") from error
+
+    def _open_at_once(self, array: ArraySpec, shards: Collection[int]) -> None:
+        """Open all of some shards of a URL together, since each has to be waited for."""
+        if len(new := [shard for shard in shards if self._opened.get(array.shard_path(shard)) is None]) > 1:
+            for _ in side_by_side(lambda shard: self._shard(array, shard), new):
+                pass
+
+    def _shard(self, array: ArraySpec, shard: int) -> Any:
         path = array.shard_path(shard)
         opened = self._opened.get(path)
         if opened is None:
@@ -253,12 +318,19 @@ class Store:
             self._opened.keep(path, opened)
         return opened
 
-    def _open(self, array: ArraySpec, path: str) -> Shard:
+    def _open(self, array: ArraySpec, path: str) -> Shard | RemoteShard:
         wanted = self.manifest.files.get(path)
         if wanted is None:
             raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
+        frames_per_shard, place = self.spec.frames_per_shard, self.path / path
+        found: Shard | RemoteShard
         try:
-            found = Shard(self.path / path, self.spec.frames_per_shard, array.codec)
+            if not isinstance(place, ObjectPath):
+                found = Shard(place, frames_per_shard, array.codec)
+            elif self.cache is None:
+                found = RemoteShard(place, frames_per_shard, array.codec)
+            else:
+                found = Shard(cached_shard(place, wanted, self.cache), frames_per_shard, array.codec)
         except (OSError, ChecksumError) as error:
             self._refuse_others(path)
             raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
@@ -282,12 +354,13 @@ class Store:
         return OpenShards()
 
     @cached_property
-    def _manifests(self) -> dict[FileStamp | None, Manifest]:
+    def _manifests(self) -> dict[Stamp | None, Manifest]:
         """Those that were seen under our path."""
         return {self.stamp: self.manifest}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "manifest": self.manifest, "spec": self.spec, "stamp": self.stamp}
+        names = ("path", "manifest", "spec", "stamp", "cache")
+        return {name: getattr(self, name) for name in names}
 
     def __repr__(self) -> str:
         return f"<Store {self.path} of {len(self)} frames: {', '.join(self.arrays)}>"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from gfield.build import BuildReport
 from gfield.console import print_table, readable_bytes, readable_time
 from gfield.frame import LeftOut, Source, printable
 from gfield.listing import counted, screenful
+from gfield.object_path import Location
 from gfield.plan import Plan
 from gfield.spec import StoreSpec
 from gfield.verify import VerifyReport
@@ -46,7 +46,7 @@ def build_summary(report: BuildReport, source: Source) -> str:
     return "\n".join(map(printable, lines))
 
 
-def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> None:
+def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Location) -> None:
     """Print what a build would do."""
     rows = [
         [
@@ -61,9 +61,10 @@ def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> Non
     ]
     print_table(str(target), ["array", "frame", "type", "raw", "stored, about", ""], rows)
     total = readable_bytes(sum(plan.stored_bytes.values()))
+    free = "" if plan.free_bytes is None else f" of {readable_bytes(plan.free_bytes)} free"
     lines = [
         f"{plan.frames} frames in {_shards(plan.shards)} of {spec.frames_per_shard} frames, {plan.files} files, "
-        f"about {total} of {readable_bytes(plan.free_bytes)} free",
+        f"about {total}{free}",
         f"read as: {source.reading}",
         f"{plan.shards_done} shards are done; "
         f"about {readable_time(plan.seconds)} of computing by {plan.workers} workers"
@@ -74,7 +75,7 @@ def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Path) -> Non
     print("\n".join(map(printable, lines)))  # noqa: T201
 
 
-def verify_summary(report: VerifyReport, store: Path) -> str:
+def verify_summary(report: VerifyReport, store: Location) -> str:
     """The findings, and the verdict."""
     verdict = f"{len(report.findings)} findings" if report.findings else "all good"
     return "\n".join(

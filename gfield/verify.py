@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from gfield.codec import ChecksumError
 from gfield.field import FieldKernel, FieldParams
 from gfield.frame import InputError
 from gfield.levels import area_resize
 from gfield.manifest import MANIFEST_PATH, Entry, StoreError
-from gfield.shard import Shard, hash_file
+from gfield.object_path import ObjectPath
+from gfield.objects import THREADS, listing
+from gfield.places import is_there
+from gfield.shard import hash_file
 from gfield.spec import ArraySpec, level_name
 from gfield.store import Store
 from gfield.worker import available_cpus, settle_worker
@@ -86,6 +88,7 @@ def verify_store(
     on_bytes
         Told how many bytes more have been read.
     """
+    store = replace(store, cache=None)  # what lies at the store's place is asked for, and no copy of it
     files = store.manifest.files
 
     def check(path: str) -> Finding | None:
@@ -93,7 +96,8 @@ def verify_store(
         on_bytes(files[path].size)
         return finding
 
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    waiting = THREADS if isinstance(store.path, ObjectPath) else available_cpus()
+    with ThreadPoolExecutor(waiting) as pool:
         found = [finding for finding in pool.map(check, files) if finding]
     found += _stale(store)
     found += [Finding("unknown file", path, f"{path}: not in the manifest") for path in sorted(_unknown_files(store))]
@@ -111,7 +115,7 @@ def verify_store(
 
 def _check_file(store: Store, path: str) -> Finding | None:
     wanted, file = store.manifest.files[path], store.path / path
-    if not file.is_file():
+    if not is_there(file):
         return Finding("missing", path, f"{path}: missing")
     if led_to := _led_inside(store, path):
         return Finding("swapped", path, f"{path}: a link to {led_to} of the same store")
@@ -132,6 +136,8 @@ def _led_inside(store: Store, path: str) -> str:
 
     A link that leads out of the store may be meant, as in caches that keep all files elsewhere.
     """
+    if isinstance(store.path, ObjectPath):
+        return ""
     root = os.path.realpath(store.path)
     real = Path(os.path.realpath(store.path / path))
     inside = real.relative_to(root).as_posix() if real.is_relative_to(root) else path
@@ -143,11 +149,10 @@ def _damaged_frames(store: Store, path: str) -> str:
     for array in store.arrays.values():
         for shard in range(store.spec.shards):
             if array.shard_path(shard) == path:
-                try:
-                    Shard(store.path / path, store.spec.frames_per_shard, array.codec).close()
-                except (OSError, ChecksumError):
+                frames = store.spec.shard_frames(shard)
+                bad = [row for row in frames if not _readable(store, array, row)]
+                if len(bad) == len(frames):
                     return ", no frame of it can be read"
-                bad = [row for row in store.spec.shard_frames(shard) if not _readable(store, array, row)]
                 return f", frames {', '.join(map(str, bad))} fail their checksums" if bad else ""
     return ""
 
@@ -175,6 +180,10 @@ def _stale(store: Store) -> Iterator[Finding]:
 def _unknown_files(store: Store) -> Iterator[str]:
     """What is in the store's folder and not in its manifest: no folders, but links to folders that no file is in."""
     known = {*store.manifest.files, MANIFEST_PATH}
+    if isinstance(store.path, ObjectPath):
+        # A web server does not say what else it has.
+        yield from () if store.path.is_read_only else listing(store.path).keys() - known
+        return
     for file in store.path.rglob("*"):
         path = file.relative_to(store.path).as_posix()
         if path in known or (file.is_dir() and not file.is_symlink()):

@@ -296,6 +296,11 @@ def test_a_full_disk_is_told_and_nothing_is_left(store, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_url_is_no_place_for_an_export(store, tmp_path):
+    said = gfield("export", store.path, "s3://bucket/out", "--to", "hf", code=2)
+    assert "OUT s3://bucket/out: exports go to a folder of this machine, wanted a path" in said
+
+
 def test_an_empty_folder_may_be_given(store, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="--overwrite replaces it"):

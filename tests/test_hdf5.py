@@ -49,7 +49,7 @@ def write(path: Path, data: np.ndarray, userblock: int = 512, **options: Any) ->
 
 def described(path: Path, name: str = "x") -> FrameBytes:
     with open_hdf5(path) as file:
-        return describe(file, name)
+        return describe(file, path, name)
 
 
 def read(frames: FrameBytes, start: int = 0, stop: int | None = None) -> list[Any]:

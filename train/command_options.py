@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from gfield.commandline import Level
+from gfield.commandline import Level, place_type
+
+__all__ = ["ENCODERS", "device_option", "next_step", "path_type", "place_type", "say", "size_option"]
 
 ENCODERS = click.Choice(["resnet18", "resnet50", "densenet121", "densenet161"])
 path_type = click.Path(path_type=Path)

@@ -6,14 +6,17 @@ import contextlib
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gfield.commandline import Commands, Level
-from train.command_options import ENCODERS, device_option, next_step, path_type, say, size_option
+from train.command_options import ENCODERS, device_option, next_step, path_type, place_type, say, size_option
 from train.study.commands import report, study
 from train.training_commands import finetune, pretrain
+
+if TYPE_CHECKING:
+    from gfield import Location
 
 _DESCRIPTORS = 1 << 17
 EXIT_CODES = """
@@ -36,7 +39,7 @@ def train() -> None:
 
 
 @train.command(short_help="Score a fine-tuned run by a named protocol.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.argument("run", type=path_type)
 @click.option(
     "--protocol",
@@ -47,7 +50,7 @@ def train() -> None:
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-def evaluate(store: Path, run: Path, protocol: str, batch: int, device: str, as_json: bool) -> None:
+def evaluate(store: Location, run: Path, protocol: str, batch: int, device: str, as_json: bool) -> None:
     """Score the depth network of RUN on the test split of STORE; the result is kept in RUN/evaluations."""
     from gfield import console, open_store
     from train.device import memory_advice, pick_device

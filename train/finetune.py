@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfield import Store
+from gfield import Location, Store
 from train.colour import coloured, draw_colours
 from train.depth import DepthNet, make_depth_net
 from train.device import Numerics
@@ -120,7 +120,7 @@ class Finetuning:
 
 
 def finetune(
-    store: Path | Store,
+    store: Location | Store,
     settings: Settings,
     *,
     init: str,

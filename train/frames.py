@@ -17,7 +17,6 @@ from blake3 import blake3
 
 from gfield import Store, StoreError
 from train.errors import TrainError
-from train.files import read_file
 
 Index = npt.NDArray[np.integer[Any]]
 Array = npt.NDArray[np.generic]
@@ -173,7 +172,7 @@ def preflight(stores: Iterable[Store]) -> None:
         for path, entry in store.manifest.files.items():
             if not path.endswith("zarr.json") or entry.size > _METADATA_BYTES:
                 continue
-            if blake3(read_file(store.path / path)).hexdigest() != entry.blake3:
+            if blake3(store.file(path)).hexdigest() != entry.blake3:
                 raise StoreError(f"{store.path}: {path} is not the manifest's: stale; `gfield verify` says more")
 
 

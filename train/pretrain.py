@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfield import Region, Store
+from gfield import Location, Region, Store
 from train.device import Numerics
 from train.encoders import ENCODERS, Encoder
 from train.errors import TrainError
@@ -93,7 +93,7 @@ class Pretraining:
 
 
 def pretrain(
-    stores: Sequence[Path],
+    stores: Sequence[Location],
     settings: Settings,
     *,
     method: str = "gradient-moco",

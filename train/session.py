@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
-from gfield import Store, open_store
+from gfield import Location, Store, open_store
 from train.arithmetic import compute_as_begun
 from train.checkpoint import load_checkpoint
 from train.device import Numerics, Precision, memory_advice, numerics
@@ -94,7 +93,7 @@ class Settings:
 FREE_ARGUMENTS = ("cache", "threads", "device", "save_every", "resume", "overwrite", "out", "rehearse")
 
 
-def open_stores(paths: Sequence[Path]) -> list[Store]:
+def open_stores(paths: Sequence[Location]) -> list[Store]:
     """Open stores and refuse those with missing or stale shards, before anything is computed."""
     stores = [open_store(path) for path in paths]
     preflight(stores)
@@ -242,4 +241,4 @@ def _by_first(ranks: Ranks, action: Callable[[], T]) -> T:
 
 def describe(stores: Sequence[Store]) -> list[dict[str, str]]:
     """Path and fingerprint of stores, as ``meta.json`` lists them."""
-    return [{"path": os.fspath(store.path.resolve()), "fingerprint": store.spec.fingerprint} for store in stores]
+    return [{"path": str(store.path.resolve()), "fingerprint": store.spec.fingerprint} for store in stores]

@@ -6,16 +6,16 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from train.command_options import ENCODERS, device_option, next_step, path_type, say, size_option
+from train.command_options import ENCODERS, device_option, next_step, path_type, place_type, say, size_option
 from train.option_help import SectionedCommand
 from train.pretrain_options import METHOD_HELP, SECTIONS, method_options
 
 if TYPE_CHECKING:
+    from gfield import Location
     from train.loop import Outcome
     from train.session import Settings
 
@@ -55,7 +55,7 @@ machine_options = _stacked(
     epilog=METHOD_HELP,
     short_help="Pre-train an encoder on pictures without labels.",
 )
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=path_type)
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=place_type)
 @click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
 @method_options
 @click.option("--encoder", type=ENCODERS, default="resnet50", show_default=True)
@@ -68,7 +68,7 @@ machine_options = _stacked(
 @click.option("--schedule", type=SCHEDULES, help="[cosine; moco v1 stairs]")
 @length_options
 @machine_options
-def pretrain(stores: tuple[Path, ...], method: str, recipe: str | None, encoder: str, **options: Any) -> None:
+def pretrain(stores: tuple[Location, ...], method: str, recipe: str | None, encoder: str, **options: Any) -> None:
     """Pre-train an encoder on the pictures of STOREs, without labels.
 
     Frames of the splits train and unlabeled are used. What is left out comes from the method's recipe; an option that
@@ -86,7 +86,7 @@ def pretrain(stores: tuple[Path, ...], method: str, recipe: str | None, encoder:
 
 
 @click.command(short_help="Train a depth network on the labelled frames of a store.")
-@click.argument("store", type=path_type)
+@click.argument("store", type=place_type)
 @click.option("--out", required=True, type=path_type, metavar="RUN", help="Folder of the run.")
 @click.option("--init", required=True, metavar="START", help="random, imagenet, a run's folder or a file of weights.")
 @click.option("--network", type=click.Choice(["densedepth", "fcrn"]), default="densedepth", show_default=True)
@@ -103,7 +103,7 @@ def pretrain(stores: tuple[Path, ...], method: str, recipe: str | None, encoder:
 @click.option("--schedule", type=SCHEDULES, default="constant", show_default=True)
 @length_options
 @machine_options
-def finetune(store: Path, labels: str, batch: int | None, **options: Any) -> None:
+def finetune(store: Location, labels: str, batch: int | None, **options: Any) -> None:
     """Train a depth network on the train split of STORE."""
     from train.finetune import default_batch
     from train.finetune import finetune as run

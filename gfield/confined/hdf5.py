@@ -13,21 +13,20 @@ first and the last chunk in the file with what HDF5 itself reads.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 from gfield.confined.matcells import read_cells
 from gfield.confined.result import Result, Room
-from gfield.files import open_file
 from gfield.formats.framebytes import DEFLATE, FLETCHER32, SHUFFLE, BrokenChunk, FrameBytes, grid_shape, one_line
 from gfield.frame import InputError
+from gfield.object_path import Location, ObjectPath, location
+from gfield.places import ReadRange, file_size, object_tag, open_file, ranges_of
 
 MAX_CHUNK_BYTES = 1 << 29  # a decoded chunk or frame above 512 MiB: a broken or hostile file
 MAX_CHUNKS = 1 << 22  # no table is kept of more chunks; h5py looks them up instead
@@ -60,11 +59,12 @@ def look_into(what: str, room: Room, *, sets: Sequence[str], cells: Sequence[str
 
     The first description says how many strings a cell array is to hold; without one, it holds what it holds.
     """
-    with _said_of(what), open_hdf5(Path(what)) as file:
+    place = location(what)
+    with _said_of(what), open_hdf5(place) as file:
         found = sorted(file)
-        frames = [describe(file, name) for name in sets if name in found]
+        frames = [describe(file, place, name) for name in sets if name in found]
         n = (frames[0].shape[0] or None) if frames else None
-        texts = {name: read_cells(plain_dataset(file, name), n) for name in cells if name in found}
+        texts = {name: read_cells(plain_dataset(file, place, name), n) for name in cells if name in found}
     described = [frame.to_plain() for frame in frames]
     tables = [array for frame in frames for array in frame.tables]
     return Result({"found": found, "sets": described, "cells": texts}, tables)
@@ -72,8 +72,9 @@ def look_into(what: str, room: Room, *, sets: Sequence[str], cells: Sequence[str
 
 def read_rows(what: str, room: Room, *, name: str, start: int, stop: int) -> Result:
     """One array: the frames of a data set from ``start`` to ``stop - 1``."""
-    with _said_of(what), open_hdf5(Path(what)) as file:
-        dataset = plain_dataset(file, name)
+    place = location(what)
+    with _said_of(what), open_hdf5(place) as file:
+        dataset = plain_dataset(file, place, name)
         rows = room.empty((stop - start, *dataset.shape[1:]), dataset.dtype)
         dataset.read_direct(rows, np.s_[start:stop])
         return Result(arrays=[rows])
@@ -90,7 +91,7 @@ def _said_of(what: str) -> Iterator[None]:
         raise InputError(f"{what}: HDF5 cannot read it ({one_line(error)})") from error
 
 
-def open_hdf5(path: Path) -> h5py.File:
+def open_hdf5(path: Location) -> h5py.File:
     """Open ``path`` for reading.
 
     Raises
@@ -102,15 +103,16 @@ def open_hdf5(path: Path) -> h5py.File:
     try:
         with open_file(path) as stream:
             head = stream.read(1024)
-        size = path.stat().st_size
+        size = file_size(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; an HDF5 file wanted") from error
-    if not h5py.is_hdf5(path):
+    if not _is_hdf5(path, head):
         kinds = [kind for start, kind in OTHER_FILES.items() if head.lstrip().lower().startswith(start.lower())]
         seen = "an empty file" if not head else (kinds or [f"a file that starts with {head[:8]!r}"])[0]
         raise InputError(f"{path}: {seen}; an HDF5 (MATLAB 7.3) file wanted")
     try:
-        return h5py.File(path, "r")
+        # An object is read through Python, by the ranges that HDF5 asks for.
+        return h5py.File(open_file(path) if isinstance(path, ObjectPath) else path, "r")
     except (OSError, RuntimeError) as error:
         sizes = re.search(r"sblock->base_addr = (\d+), stored_eof = (\d+)", str(error))
         if sizes:
@@ -119,9 +121,15 @@ def open_hdf5(path: Path) -> h5py.File:
         raise InputError(f"{path}: HDF5 cannot open it ({one_line(error)})") from error
 
 
-def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+def _is_hdf5(path: Location, head: bytes) -> bool:
+    if isinstance(path, ObjectPath):
+        return HDF5_SIGNATURE in (head[start : start + len(HDF5_SIGNATURE)] for start in (0, 512))
+    return bool(h5py.is_hdf5(path))
+
+
+def plain_dataset(file: h5py.File, path: Location, name: str) -> h5py.Dataset:
     """The data set ``name`` of the root group, if its link and its storage stay inside the file."""
-    where = f"{file.filename}: '{name}'"
+    where = f"{path}: '{name}'"
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise InputError(f"{where} is a soft or external link; a data set in the file itself wanted")
     dataset = file.get(name)
@@ -132,7 +140,7 @@ def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     return dataset
 
 
-def describe(file: h5py.File, name: str) -> FrameBytes:
+def describe(file: h5py.File, path: Location, name: str) -> FrameBytes:
     """Where the frames of data set ``name`` lie, its first axis counting frames.
 
     Raises
@@ -142,14 +150,16 @@ def describe(file: h5py.File, name: str) -> FrameBytes:
         `MAX_CHUNK_BYTES`, a chunk beyond the end of the file, or metadata that HDF5 cannot read.
     """
     try:
-        return _describe(plain_dataset(file, name), Path(file.filename), name)
+        return _describe(plain_dataset(file, path, name), path, name)
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, OverflowError) as error:
-        raise InputError(f"{file.filename}: HDF5 cannot read about '{name}' ({one_line(error)})") from error
+        if isinstance(error, OSError) and error.filename is not None:  # the network's, and not the file's
+            raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(f"{path}: HDF5 cannot read about '{name}' ({one_line(error)})") from error
 
 
-def _describe(dataset: h5py.Dataset, path: Path, name: str) -> FrameBytes:
+def _describe(dataset: h5py.Dataset, path: Location, name: str) -> FrameBytes:
     where = f"{path}: data set '{name}'"
     if dataset.dtype.kind not in "uif" or len(dataset.shape) < 2:
         raise InputError(f"{where} is {dataset.dtype} {dataset.shape}; frames of numbers wanted")
@@ -173,11 +183,12 @@ def _describe(dataset: h5py.Dataset, path: Path, name: str) -> FrameBytes:
         chunk_shape=chunk_shape,
         filters=tuple(number for number, _ in pipeline),
         fill=np.zeros((), dataset.dtype),
-        file_size=path.stat().st_size,
+        file_size=file_size(path),
         offsets=np.full(grid, -1, np.int64),
         sizes=np.zeros(grid, np.int64),
         masks=np.zeros(grid, np.uint32),
         why=why,
+        tag=object_tag(path),
     )
     if why:
         return frames
@@ -251,15 +262,13 @@ def _settle(frames: FrameBytes, dataset: h5py.Dataset) -> FrameBytes:
         return frames
     probes = [tuple(int(i) for i in index) for index in (allocated[0], allocated[-1])]
     stored = [_stored(dataset, frames, probe) for probe in probes]
-    with frames.path.open("rb") as stream:
+    with ranges_of(frames.path, ()) as read:
         for shift in dict.fromkeys((0, dataset.file.userblock_size)):
             moved = replace(frames, offsets=np.where(frames.offsets < 0, -1, frames.offsets + shift))
             here = [(int(moved.sizes[probe]), int(moved.offsets[probe])) for probe in probes]
-            if [os.pread(stream.fileno(), size, offset) for size, offset in here] != stored:
+            if [bytes(read(offset, size)) for size, offset in here] != stored:
                 continue
-            if _may_be_unfiltered(moved, probes[-1]) and not _decodes_alike(
-                moved, dataset, stream.fileno(), probes[-1]
-            ):
+            if _may_be_unfiltered(moved, probes[-1]) and not _decodes_alike(moved, dataset, read, probes[-1]):
                 return replace(frames, why="chunks at the edge left unfiltered")
             return moved
     return replace(frames, why="chunks that are not where HDF5 says")
@@ -279,7 +288,7 @@ def _may_be_unfiltered(frames: FrameBytes, index: tuple[int, ...]) -> bool:
     return bool(frames.filters) and int(frames.sizes[index]) == decoded
 
 
-def _decodes_alike(frames: FrameBytes, dataset: h5py.Dataset, fd: int, index: tuple[int, ...]) -> bool:
+def _decodes_alike(frames: FrameBytes, dataset: h5py.Dataset, read: ReadRange, index: tuple[int, ...]) -> bool:
     """Whether HDF5 reads the same items from a chunk."""
     place = tuple(slice(i * c, i * c + c) for i, c in zip(index, frames.chunk_shape, strict=True))
     try:
@@ -287,7 +296,7 @@ def _decodes_alike(frames: FrameBytes, dataset: h5py.Dataset, fd: int, index: tu
     except OSError:
         return True  # a damaged chunk tells nothing; its frames are reported when they are read
     try:
-        ours = frames.decode(fd, index)[tuple(slice(0, n) for n in theirs.shape)]
+        ours = frames.decode(read, index)[tuple(slice(0, n) for n in theirs.shape)]
     except BrokenChunk:
         return False
     return ours.tobytes() == bytes(theirs.astype(ours.dtype, copy=False).tobytes())

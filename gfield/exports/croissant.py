@@ -21,9 +21,10 @@ from gfield.exports.chosen import Chosen
 from gfield.files import open_file, write_atomically
 from gfield.frame import UserError
 from gfield.manifest import MANIFEST_PATH, Entry, StoreError
+from gfield.object_path import Location
+from gfield.places import read_file
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-_PIECE = 1 << 20
 _CITE_AS = (
     "K. Shim and J. Kim, Learning a Geometric Representation for Data-Efficient Depth Estimation via Gradient Field "
     "and Contrastive Loss, ICRA 2021, arXiv:2011.03207"
@@ -49,7 +50,7 @@ _CONTEXT: Mapping[str, Any] = {
 
 
 def write_croissant(chosen: Chosen, out: Path, advance: Callable[[int], None]) -> None:
-    """Write the metadata of a whole store as one file, with paths relative to that file.
+    """Write the metadata of a whole store as one file, with paths relative to that file, or a bucket's URLs.
 
     Every file of the store is read for its SHA-256, and checked against the manifest on the way.
 
@@ -68,10 +69,12 @@ def write_croissant(chosen: Chosen, out: Path, advance: Callable[[int], None]) -
         If a file of the store is missing or damaged.
     """
     store = chosen.store
-    folder = Path(os.path.relpath(store.path.resolve(), out.parent.resolve()))
-    files = [_file_object(store.path, folder, path, entry, advance) for path, entry in store.manifest.files.items()]
-    manifest = (store.path / MANIFEST_PATH).read_bytes()
-    files.append(_described(folder, MANIFEST_PATH, len(manifest), hashlib.sha256(manifest).hexdigest()))
+    base = store.path
+    if isinstance(base, Path):
+        base = Path(os.path.relpath(base.resolve(), out.parent.resolve()))
+    files = [_file_object(store.path, base, path, entry, advance) for path, entry in store.manifest.files.items()]
+    manifest = store.file(MANIFEST_PATH)
+    files.append(_described(base, MANIFEST_PATH, len(manifest), hashlib.sha256(manifest).hexdigest()))
     described = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -106,25 +109,22 @@ def check_file(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: is there; --overwrite replaces it")
 
 
-def _file_object(store: Path, folder: Path, path: str, entry: Entry, advance: Callable[[int], None]) -> dict[str, Any]:
-    ours, theirs, size = blake3(), hashlib.sha256(), 0
-    with open_file(store / path) as file:
-        while piece := file.read(_PIECE):
-            ours.update(piece)
-            theirs.update(piece)
-            size += len(piece)
-            advance(len(piece))
-    if (size, ours.hexdigest()) != (entry.size, entry.blake3):
+def _file_object(
+    store: Location, base: Location, path: str, entry: Entry, advance: Callable[[int], None]
+) -> dict[str, Any]:
+    data = read_file(store / path, entry.size)
+    advance(len(data))
+    if (len(data), blake3(data).hexdigest()) != (entry.size, entry.blake3):
         raise StoreError(f"{store}: {path} is not what the manifest says; `gfield verify` finds out")
-    return _described(folder, path, size, theirs.hexdigest())
+    return _described(base, path, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _described(folder: Path, path: str, size: int, sha256: str) -> dict[str, Any]:
+def _described(base: Location, path: str, size: int, sha256: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
         "@id": path,
         "name": path,
-        "contentUrl": (folder / path).as_posix(),
+        "contentUrl": str(base / path),
         "contentSize": f"{size} B",
         "encodingFormat": "application/json" if path.endswith("zarr.json") else "application/octet-stream",
         "sha256": sha256,

@@ -13,6 +13,7 @@ from typing import Any
 
 from gfield.files import make_folders, side_by_side, sync_folder
 from gfield.frame import UserError
+from gfield.object_path import Location
 
 MARK = "gfield-export.json"
 
@@ -72,9 +73,9 @@ def check_folder(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: is there; --overwrite replaces it")
 
 
-def check_outside(out: Path, store: Path) -> None:
+def check_outside(out: Path, store: Location) -> None:
     """Refuse an ``out`` inside a store, which holds nothing but what its manifest lists."""
-    whole = store.resolve()
+    whole = store.resolve() if isinstance(store, Path) else None
     if whole in (out.resolve(), *out.resolve().parents):
         raise UserError(f"{out}: inside the store, wanted a name outside it")
 

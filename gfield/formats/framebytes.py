@@ -15,12 +15,10 @@ and depth, upright, frames a second by 1 / 2 threads: 238 / 443, through h5py 91
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import deflate
@@ -29,6 +27,8 @@ import numpy.typing as npt
 
 from gfield import confine
 from gfield.frame import InputError
+from gfield.object_path import Location
+from gfield.places import ReadRange, file_size, ranges_of
 
 Array: TypeAlias = npt.NDArray[np.integer[Any] | np.floating[Any]]
 
@@ -69,7 +69,7 @@ class FrameBytes:
     Attributes
     ----------
     path, name
-        The HDF5 file, and the data set in its root group.
+        The HDF5 file, or its URL, and the data set in its root group.
     shape, dtype
         As stored; the bytes of an item may be in the other order than this machine's.
     chunk_shape
@@ -85,9 +85,11 @@ class FrameBytes:
         bytes stored, and a bit for each filter that was skipped. Not for use where `why` is set.
     why
         Why frames are read through h5py; empty where they are read as byte ranges.
+    tag
+        Of an object, which is read only as long as it has this tag.
     """
 
-    path: Path
+    path: Location
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.integer[Any] | np.floating[Any]]
@@ -99,6 +101,7 @@ class FrameBytes:
     sizes: npt.NDArray[np.int64]
     masks: npt.NDArray[np.uint32]
     why: str = ""
+    tag: str = ""
     _tally: Tally = field(default_factory=Tally, repr=False)
 
     def to_plain(self) -> dict[str, Any]:
@@ -111,6 +114,7 @@ class FrameBytes:
             "filters": self.filters,
             "file_size": self.file_size,
             "why": self.why,
+            "tag": self.tag,
         }
 
     @property
@@ -119,7 +123,7 @@ class FrameBytes:
         return self.fill, self.offsets, self.sizes, self.masks
 
     @classmethod
-    def from_plain(cls, path: Path, plain: Mapping[str, Any], tables: Sequence[npt.NDArray[Any]]) -> Self:
+    def from_plain(cls, path: Location, plain: Mapping[str, Any], tables: Sequence[npt.NDArray[Any]]) -> Self:
         """What `to_plain` and `tables` told of a file."""
         fill, offsets, sizes, masks = tables
         tuples = {key: tuple(plain[key]) for key in ("shape", "chunk_shape", "filters")}
@@ -189,64 +193,69 @@ class FrameBytes:
     def _blocks_by_bytes(self, rows: list[range]) -> Generator[tuple[range, Array | str], None, None]:
         """The same, past HDF5."""
         self._check_file()
-        fd = os.open(self.path, os.O_RDONLY)
-        try:
-            chunks_hold_whole_frames = self.chunk_shape[1:] == self.shape[1:]
+        whole = self.chunk_shape[1:] == self.shape[1:]  # a chunk has whole frames
+        with ranges_of(self.path, self._places(rows), self.tag) as read:
             for row in rows:
                 try:
-                    block = self._one_chunk(fd, row) if chunks_hold_whole_frames else self._tiles(fd, row)
+                    block = self._one_chunk(read, row) if whole else self._tiles(read, row)
                 except BrokenChunk as broken:
                     yield row, str(broken)
                 else:
                     yield row, block
                     del block
-        finally:
-            os.close(fd)
+
+    def _places(self, rows: list[range]) -> Iterator[tuple[int, int]]:
+        """Offset and size of the chunks of these rows, in the order in which they are read."""
+        for row in rows:
+            for tile in np.ndindex(self.offsets.shape[1:]):
+                index = (row.start // self.frames_per_chunk, *tile)
+                if self.offsets[index] >= 0:
+                    yield int(self.offsets[index]), int(self.sizes[index])
 
     def _check_file(self) -> None:
         """The tables are worth nothing for another file than the one they were made from."""
         try:
-            size = self.path.stat().st_size
+            size = file_size(self.path)
         except OSError as error:
             raise InputError(f"{self.path}: {error.strerror}") from error
         if size != self.file_size:
             raise InputError(f"{self.path}: now {size} bytes long, but {self.file_size} when first opened")
 
-    def _one_chunk(self, fd: int, row: range) -> Array:
+    def _one_chunk(self, read: ReadRange, row: range) -> Array:
         grid_row, skip = divmod(row.start, self.frames_per_chunk)
         index = (grid_row, *[0] * (len(self.shape) - 1))
-        return self._counted(fd, index)[skip : skip + len(row)]
+        return self._counted(read, index)[skip : skip + len(row)]
 
-    def _tiles(self, fd: int, row: range) -> Array:
+    def _tiles(self, read: ReadRange, row: range) -> Array:
         """Frames that lie in several chunks each, put together."""
         grid_row, skip = divmod(row.start, self.frames_per_chunk)
         frames = np.empty((len(row), *self.shape[1:]), self.dtype.newbyteorder("="))
         for tile in np.ndindex(self.offsets.shape[1:]):
-            chunk = self._counted(fd, (grid_row, *tile))
+            chunk = self._counted(read, (grid_row, *tile))
             starts = [t * c for t, c in zip(tile, self.chunk_shape[1:], strict=True)]
             place = tuple(slice(s, s + c) for s, c in zip(starts, self.chunk_shape[1:], strict=True))
             here = frames[(slice(None), *place)]  # clipped at the edge, where chunks are stored whole
             here[...] = chunk[(slice(skip, skip + len(row)), *(slice(0, n) for n in here.shape[1:]))]
         return frames
 
-    def _counted(self, fd: int, index: tuple[int, ...]) -> Array:
-        chunk = self.decode(fd, index)
+    def _counted(self, read: ReadRange, index: tuple[int, ...]) -> Array:
+        chunk = self.decode(read, index)
         self._tally.add(int(self.offsets[index] >= 0))
         return chunk
 
-    def decode(self, fd: int, index: tuple[int, ...]) -> Array:
-        """The chunk at ``index`` of the grid, from the open file ``fd``; raises `BrokenChunk`."""
+    def decode(self, read: ReadRange, index: tuple[int, ...]) -> Array:
+        """The chunk at ``index`` of the grid, by what reads the open file; raises `BrokenChunk`."""
         offset, size = int(self.offsets[index]), int(self.sizes[index])
         if offset < 0:
             return np.full(self.chunk_shape, self.fill, self.dtype.newbyteorder("="))
-        stored = os.pread(fd, size, offset)
+        stored = read(offset, size)
         if len(stored) != size:
             raise BrokenChunk(f"the file ends {size - len(stored)} bytes before its chunk does")
         items = self._undo_filters(stored, int(self.masks[index]))
         return self._native(items.reshape(self.chunk_shape))
 
-    def _undo_filters(self, stored: bytes, mask: int) -> Array:
-        data: bytes | bytearray = stored
+    def _undo_filters(self, stored: bytes | memoryview, mask: int) -> Array:
+        data: bytes | bytearray | memoryview = stored
         wanted = int(np.prod(self.chunk_shape)) * self.dtype.itemsize
         shuffled = False
         for position, number in reversed(list(enumerate(self.filters))):

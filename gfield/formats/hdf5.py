@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from gfield import confine
 from gfield.formats.framebytes import FrameBytes
+from gfield.object_path import Location
 
 _TABLES = 4
 
@@ -30,13 +30,13 @@ class Contents(NamedTuple):
     cells: dict[str, list[str]]
 
 
-def contents_of(path: Path, *, sets: Sequence[str] = (), cells: Sequence[str] = ()) -> Contents:
+def contents_of(path: Location, *, sets: Sequence[str] = (), cells: Sequence[str] = ()) -> Contents:
     """Look once into an HDF5 (MATLAB 7.3) file.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or its URL.
     sets
         Data sets of numbers in its root group, whose first axis counts frames.
     cells

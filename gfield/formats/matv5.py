@@ -25,8 +25,9 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
-from gfield.files import open_file
 from gfield.frame import InputError
+from gfield.object_path import Location
+from gfield.places import open_file
 
 _HEADER_BYTES = 128
 # Enough of a variable to know its name, class and shape: flags 16 bytes, 32 dimensions 136, 63 letters 72.
@@ -65,7 +66,7 @@ class _Variable(NamedTuple):
     numbers_at: int
 
 
-def read_numeric(path: Path, name: str, *, max_bytes: int = 64 * 1024 * 1024) -> npt.NDArray[Any]:
+def read_numeric(path: Location, name: str, *, max_bytes: int = 64 * 1024 * 1024) -> npt.NDArray[Any]:
     """Read one numeric array; other variables in the file are passed over without decoding them.
 
     Parameters
@@ -99,7 +100,8 @@ def read_numeric(path: Path, name: str, *, max_bytes: int = 64 * 1024 * 1024) ->
 
 
 def _read_variable(file: BinaryIO, name: str, max_bytes: int) -> npt.NDArray[Any]:
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     order = _byte_order(file.read(_HEADER_BYTES))
     others: list[str] = []
     offset = _HEADER_BYTES

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +20,8 @@ from gfield.formats.framebytes import Array, Damage, FrameBytes
 from gfield.formats.hdf5 import Contents, contents_of
 from gfield.formats.matv5 import read_numeric
 from gfield.frame import BadFrame, Frame, InputError, LeftOut, Region
+from gfield.object_path import Location, location
+from gfield.places import is_there
 
 SIZE_WH = (640, 480)
 # Array name -> variable in the .mat, shape of one stored frame, item type. The first two must be there.
@@ -69,7 +70,7 @@ class NyuV2:
     The others are those of `gfield.frame.Source`.
     """
 
-    mat: Path
+    mat: Location
     sets: Mapping[str, FrameBytes]
     names: Sequence[str]
     splits: Sequence[str]
@@ -98,7 +99,7 @@ class NyuV2:
         """How many chunks `read` has decoded in this process, by array name."""
         return {array: frames.decoded_chunks for array, frames in self.sets.items()}
 
-    def inputs(self) -> Sequence[Path]:
+    def inputs(self) -> Sequence[Location]:
         """The .mat alone: splits.mat gives a text to each frame, and no pixel depends on it."""
         return [self.mat]
 
@@ -132,13 +133,13 @@ class NyuV2:
         return Frame(index, dict(upright))
 
 
-def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bool = False) -> NyuV2:
+def open_nyuv2(mat: str | Location, splits: str | Location | None = None, keep_frame: bool = False) -> NyuV2:
     """Open the labelled .mat, reading what describes it but no frame.
 
     Parameters
     ----------
     mat
-        ``nyu_depth_v2_labeled.mat``, or a file of the same layout with any number of frames.
+        ``nyu_depth_v2_labeled.mat``, or a file of the same layout with any number of frames; a path, or a URL.
     splits
         ``splits.mat``; without it, a file of that name beside ``mat`` is taken if there is one.
     keep_frame
@@ -149,8 +150,8 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
     InputError
         A file is missing, truncated, or not what it should be.
     """
-    mat = Path(mat)
-    if splits is None and (mat.parent / "splits.mat").is_file():
+    mat = location(mat)
+    if splits is None and is_there(mat.parent / "splits.mat"):
         splits = mat.parent / "splits.mat"
     variables = [variable for variable, _, _ in VARIABLES.values()]
     contents = contents_of(mat, sets=variables, cells=("scenes", *TEXT_COLUMNS.values()))
@@ -162,7 +163,7 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
         mat=mat,
         sets=sets,
         names=[f"{number:0{width}d}" for number in range(1, n + 1)],  # 1-based, as splits.mat counts
-        splits=["unlabeled"] * n if splits is None else _read_splits(Path(splits), mat, n),
+        splits=["unlabeled"] * n if splits is None else _read_splits(location(splits), mat, n),
         scenes=contents.cells.get("scenes", [""] * n),
         columns=columns,
         provides=frozenset(sets),
@@ -173,7 +174,7 @@ def open_nyuv2(mat: str | Path, splits: str | Path | None = None, keep_frame: bo
     )
 
 
-def _checked_arrays(contents: Contents, mat: Path) -> dict[str, FrameBytes]:
+def _checked_arrays(contents: Contents, mat: Location) -> dict[str, FrameBytes]:
     missing = [VARIABLES[array][0] for array in ("rgb", "depth") if VARIABLES[array][0] not in contents.sets]
     if missing:
         found = ", ".join(contents.found) or "none"
@@ -194,7 +195,7 @@ def _checked_arrays(contents: Contents, mat: Path) -> dict[str, FrameBytes]:
     return sets
 
 
-def _read_splits(path: Path, mat: Path, n: int) -> list[str]:
+def _read_splits(path: Location, mat: Location, n: int) -> list[str]:
     """``"train"``, ``"test"`` or ``"unlabeled"`` for each of ``n`` frames."""
     splits = ["unlabeled"] * n
     for split, variable in (("train", "trainNdxs"), ("test", "testNdxs")):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bucket import bucket_figure
 from building import build_figure, linear_figure, stages_figure, workers_figure
 from codec_table import codec_table
 from many_frames import many_figure
@@ -190,4 +191,5 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "step": step,
     "learning": learning,
     "study": study,
+    "bucket": bucket_figure,
 }

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gfield.commandline import Part
+from gfield.commandline import Part, place_type
 from train.study import TABLES
 
 if TYPE_CHECKING:
+    from gfield import Location
     from train.study.folder import StudyFolder
     from train.study.jobs import Share
     from train.study.pieces import Cell, Plan
@@ -25,18 +26,18 @@ if TYPE_CHECKING:
 path_type = click.Path(path_type=Path)
 
 
-class NamedStore(click.ParamType[tuple[str, Path]]):
+class NamedStore(click.ParamType[Any]):
     """A store of a study, as ``name=PATH``."""
 
     name = "NAME=PATH"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Location]:
         if isinstance(value, tuple):
             return value
         name, equals, path = value.partition("=")
         if not (name and equals and path):
             self.fail(f"{value!r}, wanted a name of the study and a path, for example nyu=nyu.zarr", param, ctx)
-        return name, Path(path)
+        return name, place_type.convert(path, param, ctx)
 
 
 @click.command(short_help="Run a whole grid of methods, labels and seeds.")
@@ -67,7 +68,7 @@ class NamedStore(click.ParamType[tuple[str, Path]]):
 def study(
     file: Path | None,
     preset: str | None,
-    stores: tuple[tuple[str, Path], ...],
+    stores: tuple[tuple[str, Location], ...],
     out: Path | None,
     tables: tuple[str, ...],
     only_list: bool,
@@ -132,8 +133,8 @@ def report(folder: Path, out: Path | None, metrics: tuple[str, ...]) -> None:
         click.echo(path)
 
 
-def _by_name(stores: tuple[tuple[str, Path], ...]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _by_name(stores: tuple[tuple[str, Location], ...]) -> dict[str, Location]:
+    found: dict[str, Location] = {}
     for name, path in stores:
         if found.setdefault(name, path) != path:
             raise click.UsageError(f"--store {name} is both {found[name]} and {path}, wanted one")
@@ -151,7 +152,7 @@ def _with_stores_of_before(study: Study, out: Path | None) -> Study:
     places = dict(study.stores)
     for name, path in folder.stores_before().items():
         if name in places and places[name] is None:
-            if path.exists():
+            if not isinstance(path, Path) or path.exists():
                 places[name] = path
                 _say(f"note: store {name} is {path}, as before")
             else:
@@ -159,7 +160,7 @@ def _with_stores_of_before(study: Study, out: Path | None) -> Study:
     return replace(study, stores=places)
 
 
-def _read(file: Path | None, preset: str | None, stores: dict[str, Path]) -> Study:
+def _read(file: Path | None, preset: str | None, stores: dict[str, Location]) -> Study:
     from train.study.study_file import read_preset, read_study
 
     if preset is not None:
@@ -253,7 +254,7 @@ def _command(
     file: Path | None,
     preset: str | None,
     study: Study,
-    given: Mapping[str, Path],
+    given: Mapping[str, Location],
     out: Path | None,
     precision: str | None,
 ) -> str:

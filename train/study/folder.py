@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gfield import Location, location
 from train.errors import TrainError
 from train.files import TEMPORARY, make_folders, write_in_turn
 from train.study.claim import waited_for
@@ -55,7 +56,7 @@ class StudyFolder:
             "name": plan.study.name,
             "command": command,
             "stores": {
-                name: {"path": os.fspath(store.path.resolve()), "fingerprint": store.spec.fingerprint}
+                name: {"path": str(store.path.resolve()), "fingerprint": store.spec.fingerprint}
                 for name, store in plan.stores.items()
             },
             "grids": [asdict(grid) for grid in plan.grids],
@@ -97,11 +98,11 @@ class StudyFolder:
         if seen != FORMAT:
             raise TrainError(f"{file}: of format {seen!r}, this version of train goes on with {FORMAT!r}")
 
-    def stores_before(self) -> dict[str, Path]:
+    def stores_before(self) -> dict[str, Location]:
         """Where the stores were that the study was begun or gone on with last, by name."""
         try:
             stores = json.loads((self.path / "study.json").read_bytes())["stores"]
-            return {str(name): Path(store["path"]) for name, store in stores.items()}
+            return {str(name): location(store["path"]) for name, store in stores.items()}
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return {}
 

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+from gfield import InputError, Location, location
 from train.errors import TrainError
 from train.labels import spelled_labels
 from train.protocols import PROTOCOLS
@@ -92,7 +93,7 @@ class Study:
 
     source: str
     name: str
-    stores: Mapping[str, Path | None]
+    stores: Mapping[str, Location | None]
     pretrain: Mapping[str, Any]
     finetune: Mapping[str, Any]
     networks: Mapping[str, Mapping[str, Any]]
@@ -106,7 +107,7 @@ def preset_names() -> list[str]:
     return sorted(path.name.removesuffix(".toml") for path in _presets().iterdir() if path.name.endswith(".toml"))
 
 
-def read_preset(name: str, stores: Mapping[str, Path]) -> Study:
+def read_preset(name: str, stores: Mapping[str, Location]) -> Study:
     """One of the studies that come with this package; see `read_study`.
 
     Raises
@@ -118,7 +119,7 @@ def read_preset(name: str, stores: Mapping[str, Path]) -> Study:
     return parse_study(f"preset {name}", (_presets() / f"{name}.toml").read_bytes(), Path(), stores)
 
 
-def read_study(path: Path, stores: Mapping[str, Path]) -> Study:
+def read_study(path: Path, stores: Mapping[str, Location]) -> Study:
     """Read a study file.
 
     Parameters
@@ -141,7 +142,7 @@ def read_study(path: Path, stores: Mapping[str, Path]) -> Study:
     return parse_study(str(path), text, path.parent, stores)
 
 
-def parse_study(source: str, text: bytes, folder: Path, stores: Mapping[str, Path]) -> Study:
+def parse_study(source: str, text: bytes, folder: Path, stores: Mapping[str, Location]) -> Study:
     """A study from the bytes of its file; see `read_study`. ``folder`` is where its relative paths begin."""
     content = _content(source, text)
     for key in content:
@@ -202,14 +203,22 @@ def _content(source: str, text: bytes) -> dict[str, Any]:
     return content
 
 
-def _stores(source: str, table: Mapping[str, Any], folder: Path, given: Mapping[str, Path]) -> dict[str, Path | None]:
+def _stores(
+    source: str, table: Mapping[str, Any], folder: Path, given: Mapping[str, Location]
+) -> dict[str, Location | None]:
     for name in given:
         check_key(f"--store {name}={given[name]}: [stores] of {source}", name, list(table))
     for name, path in table.items():
         _check_name(f"{source}: [stores]", name)
         if not isinstance(path, str) or "\0" in path:
             raise TrainError(f'{source}: [stores]: {name} is {path!r}, wanted a path, or "" where --store gives it')
-    return {name: given.get(name) or (folder / path if path else None) for name, path in table.items()}
+    try:
+        places = {name: location(path) if path else None for name, path in table.items()}
+    except InputError as error:
+        raise TrainError(f"{source}: [stores]: {error}") from error
+    # A URL is whole already.
+    whole = {name: folder / place if isinstance(place, Path) else place for name, place in places.items()}
+    return {name: given.get(name) or place for name, place in whole.items()}
 
 
 def _options(where: str, table: Mapping[str, Any], command: str, folder: Path) -> dict[str, Any]:
