@@ -391,6 +391,12 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {self.path} of {len(self)} frames: {', '.join(self.arrays)}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: facts and thumbnails; of a store that cannot be read, what `repr` says, and why."""
+        from gfield.thumbnails import store_html
+
+        return store_html(self)
+
 
 _REPAIR = "`gfield verify --repair SOURCE` restores it"
 
