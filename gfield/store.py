@@ -7,13 +7,10 @@ rgb_NHWC = store.read("640x480/rgb", rows[:64])
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +19,12 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from gfield.attributes import spec_of
-from gfield.chunks import past_caches
-from gfield.codec import ChecksumError
 from gfield.files import MOST_NOTE_BYTES, file_size
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
 from gfield.object_path import Location, ObjectPath, location
 from gfield.objects import listing, side_by_side
 from gfield.places import Stamp, file_stamp, read_file
-from gfield.remote_shard import RemoteShard, cached_shard, read_frames
-from gfield.shard import OpenShards, Shard
+from gfield.shard_reader import REPAIR, ShardReader, because
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, level_name
 from gfield.text_column import MOST_BYTES, decode_texts, is_text_column
 
@@ -166,8 +160,8 @@ class Store:
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))
         except (OSError, ValueError) as error:
-            self._refuse_others(path)
-            raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
+            self._reader.refuse_others(path)
+            raise StoreError(f"{self.path}: {path}: {because(error)}") from error
 
     def file(self, path: str, most: int = MOST_NOTE_BYTES) -> bytes:
         """A small file of the store, such as ``"640x480/rgb/zarr.json"``, as it is, of at most so many bytes.
@@ -247,22 +241,7 @@ class Store:
             out = np.empty(shape, array.dtype)
         if out.shape != shape or out.dtype != array.dtype or not out.flags.c_contiguous:
             raise StoreError(f"{key}: out is {out.dtype} {out.shape}, wanted C-contiguous {array.dtype} {shape}")
-        if isinstance(self.path, ObjectPath):
-            self._open_at_once(array, {row // self.spec.frames_per_shard for row in rows.tolist()})
-            if self.cache is None:
-                self._read_remote(array, rows, out)
-                return out
-        if threads <= 1 or len(rows) <= 1:
-            self._read_part(array, rows, out)
-            return out
-        bounds = np.linspace(0, len(rows), min(threads, len(rows)) + 1).astype(int)
-        with ThreadPoolExecutor(len(bounds) - 1) as pool:
-            parts = [
-                pool.submit(self._read_part, array, rows[start:stop], out[start:stop])
-                for start, stop in pairwise(bounds.tolist())
-            ]
-        for part in parts:
-            part.result()
+        self._reader.read(array, rows, out, threads)
         return out
 
     def check_files(self) -> None:
@@ -276,9 +255,9 @@ class Store:
         for path, size in self._sizes():
             entry = self.manifest.files[path]
             if size is None:
-                raise StoreError(f"{self.path}: {path} is missing; {_REPAIR}")
+                raise StoreError(f"{self.path}: {path} is missing; {REPAIR}")
             if size != entry.size:
-                raise StoreError(f"{self.path}: {path} has {size} bytes, wanted {entry.size}; {_REPAIR}")
+                raise StoreError(f"{self.path}: {path} has {size} bytes, wanted {entry.size}; {REPAIR}")
 
     def _sizes(self) -> Iterator[tuple[str, int | None]]:
         """Size in bytes of every file of the manifest; None where there is none."""
@@ -306,83 +285,9 @@ class Store:
             raise StoreError(f"{self.path}: row {outside[0]} is outside 0 to {len(self) - 1}")
         return rows
 
-    def _read_part(self, array: ArraySpec, rows: npt.NDArray[np.intp], out: Array) -> None:
-        places = [divmod(row, self.spec.frames_per_shard) for row in rows.tolist()]
-        for shard, slot in places:
-            self._shard(array, shard).will_read(slot)
-        large = past_caches(out)
-        for place, (shard, slot) in enumerate(places):
-            try:
-                self._shard(array, shard).read(slot, out[place], past_caches=large)
-            except ChecksumError as error:
-                raise StoreError(f"{error}; {_REPAIR}") from error
-
-    def _read_remote(self, array: ArraySpec, rows: npt.NDArray[np.intp], out: Array) -> None:
-        places = [divmod(row, self.spec.frames_per_shard) for row in rows.tolist()]
-        opened = {shard: self._shard(array, shard) for shard in {shard for shard, _ in places}}
-        try:
-            read_frames([(opened[shard], slot, out[place]) for place, (shard, slot) in enumerate(places)])
-        except ChecksumError as error:
-            raise StoreError(f"{error}; {_REPAIR}") from error
-        except OSError as error:
-            path = str(error.filename).removeprefix(f"{self.path}/")
-            if path in self.manifest.files:
-                self._refuse_others(path)
-            raise StoreError(f"{self.path}: {path}: {error.strerror}") from error
-
-    def _open_at_once(self, array: ArraySpec, shards: Collection[int]) -> None:
-        """Open all of some shards of a URL together, since each has to be waited for."""
-        if len(new := [shard for shard in shards if self._opened.get(array.shard_path(shard)) is None]) > 1:
-            for _ in side_by_side(lambda shard: self._shard(array, shard), new):
-                pass
-
-    def _shard(self, array: ArraySpec, shard: int) -> Any:
-        path = array.shard_path(shard)
-        opened = self._opened.get(path)
-        if opened is None:
-            opened = self._open(array, path)
-            self._opened.keep(path, opened)
-        return opened
-
-    def _open(self, array: ArraySpec, path: str) -> Shard | RemoteShard:
-        wanted = self.manifest.files.get(path)
-        if wanted is None:
-            raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
-        frames_per_shard, place = self.spec.frames_per_shard, self.path / path
-        found: Shard | RemoteShard
-        try:
-            if not isinstance(place, ObjectPath):
-                found = Shard(place, frames_per_shard, array.codec)
-            elif self.cache is None:
-                found = RemoteShard(place, frames_per_shard, array.codec)
-            else:
-                found = Shard(cached_shard(place, wanted, self.cache), frames_per_shard, array.codec)
-        except (OSError, ChecksumError) as error:
-            self._refuse_others(path)
-            raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
-        self._refuse_others(path)
-        if found.size != wanted.size:
-            raise StoreError(f"{self.path}: {path} has {found.size} bytes, wanted {wanted.size}; {_REPAIR}")
-        return found
-
-    def _refuse_others(self, path: str) -> None:
-        """See that a file is still to be what our manifest says. Asked when it is open, and so not changed after."""
-        stamp = file_stamp(self.path / MANIFEST_PATH)
-        if stamp is None or stamp not in self._manifests:
-            self._manifests[stamp] = read_manifest(self.path)
-        if self._manifests[stamp].files.get(path) != self.manifest.files[path]:
-            raise StoreError(
-                f"{self.path}: it has been built anew, with another {path}, since it was opened; open it again"
-            )
-
     @cached_property
-    def _opened(self) -> OpenShards:
-        return OpenShards()
-
-    @cached_property
-    def _manifests(self) -> dict[Stamp | None, Manifest]:
-        """Those that were seen under our path."""
-        return {self.stamp: self.manifest}
+    def _reader(self) -> ShardReader:
+        return ShardReader(self.path, self.manifest, self.spec, self.stamp, self.cache)
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("path", "manifest", "spec", "stamp", "cache")
@@ -396,17 +301,3 @@ class Store:
         from gfield.thumbnails import store_html
 
         return store_html(self)
-
-
-_REPAIR = "`gfield verify --repair SOURCE` restores it"
-
-
-# What the reader has too little of; the store may well be whole.
-_OURS = (errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM)
-
-
-def _because(error: Exception) -> str:
-    if not isinstance(error, OSError):
-        return f"{error}; {_REPAIR}"
-    reason = error.strerror or str(error)
-    return reason if error.errno in _OURS else f"{reason}; {_REPAIR}"
