@@ -14,7 +14,7 @@ SMALL := --encoder resnet18 --size 160x120
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo test test-slow soak bench lint clean
+.PHONY: help demo test test-slow soak bench docs lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-slow  every test, the slow ones too"
 	@echo "make soak       over an hour of kills, faults, flipped bits and hostile files; writes docs/reliability.md"
 	@echo "make bench      install what is compared with, measure, print tables, keep JSON and pictures in build/bench"
+	@echo "make docs       the documentation as a site, in build/docs; a warning is an error"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove what these commands made, never data/raw or data/stores"
 
@@ -91,6 +92,11 @@ $(PEERS): $(INSTALLED) tests/benchmarks/peers.py
 
 bench: $(PEERS)
 	@$(BIN)/python tests/benchmarks
+
+# With --quiet MkDocs would not hear its own warnings, and so not end with an error. The test of the site does the same.
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf .venv build gfield.egg-info $(DEMO) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -13,6 +13,9 @@ import click
 
 Decorator = Callable[[Any], Any]
 
+_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")
+_ADDRESS = "a Dask scheduler's, for example tcp://host:8786"
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 path_type = click.Path(path_type=Path)
 
@@ -68,12 +71,23 @@ class Commands(click.Group):
             if not isinstance(error, UserError):
                 raise
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            raise click.ClickException(
+                f"{package} is not installed, wanted for this command: pip install 'gfield[{_EXTRAS[package]}]'"
+            ) from error
         except Exception as error:
             if not _is_for_want_of_memory(error):
                 raise
             raise click.ClickException(
                 f"not enough memory ({' '.join(str(error).split()) or type(error).__name__})"
             ) from error
+
+
+# Packages that whole commands do without where they are not installed, and the extra that brings them.
+_EXTRAS = {"torch": "train", "torchvision": "train", "safetensors": "train"}
 
 
 def _is_for_want_of_memory(error: Exception) -> bool:
@@ -140,3 +154,26 @@ class Part(click.ParamType[tuple[int, int]]):
         if not 1 <= part <= parts:
             self.fail(f"{value!r}: the part must be between 1 and {parts}", param, ctx)
         return part, parts
+
+
+class Address(click.ParamType[str]):
+    """The address of a Dask scheduler, as ``tcp://host:8786``."""
+
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from urllib.parse import urlsplit
+
+        text = str(value)
+        scheme, separator, rest = text.partition("://")
+        if separator and scheme not in _SCHEMES:
+            self.fail(f"{text!r} begins with {scheme}://, wanted {_ADDRESS}", param, ctx)
+        parts = urlsplit(f"//{rest if separator else text}")
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or port is None or parts.path or "@" in parts.netloc:
+            missing = "has no port" if host and not parts.path and ":" not in parts.netloc else "is no address"
+            self.fail(f"{text!r} {missing}, wanted {_ADDRESS}", param, ctx)
+        return text

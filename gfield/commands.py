@@ -10,6 +10,8 @@ import click
 
 from gfield.build_commands import build, open_again, plan
 from gfield.commandline import Commands, json_option, path_type, place_type
+from gfield.export_command import export
+from gfield.view_command import view
 
 if TYPE_CHECKING:
     from gfield.object_path import Location
@@ -29,6 +31,8 @@ def gfield() -> None:
 
 gfield.add_command(build)
 gfield.add_command(plan)
+gfield.add_command(view)
+gfield.add_command(export)
 
 
 @gfield.command()

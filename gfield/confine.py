@@ -169,7 +169,10 @@ class _Process:
             return f"{what}: {len(data)} bytes; at most {self._size} wanted"
         self._map(len(data))
         self._mapped[: len(data)] = data
-        request = {"call": name, "what": what, "arguments": arguments, "bytes": len(data), "seconds": SECONDS}
+        request = {
+            "call": name, "what": what, "arguments": arguments, "bytes": len(data), "seconds": SECONDS,
+            "folder": _working_folder(),
+        }  # fmt: skip
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         try:
@@ -227,6 +230,14 @@ class _Process:
         """Forget the process in a fork of the one that started it."""
         self.let_go()
         self._child.returncode = 0
+
+
+def _working_folder() -> str | None:
+    """Where relative paths of this process begin by now, which may be elsewhere than when the other one started."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # it has been removed, and no relative path leads anywhere
 
 
 def _shared_memory() -> int:

@@ -60,6 +60,16 @@ class FieldParams:
     ------
     InputError
         If a value is of another type or out of range, or contradicts another.
+
+    Examples
+    --------
+    >>> from gfield import FieldParams
+    >>> FieldParams(low=30, high=120)
+    FieldParams(low=30, high=120, auto=False, l2_gradient=False, variant='sobel')
+    >>> FieldParams(low=300)
+    Traceback (most recent call last):
+        ...
+    gfield.frame.InputError: thresholds are low 300 and high 200, wanted low <= high
     """
 
     low: int = 50
@@ -142,6 +152,17 @@ def gradient_field(
     ------
     InputError
         If an array's dtype or shape, the region or a parameter is not as described.
+
+    Examples
+    --------
+    A picture that is black on the left and grey on the right: one edge, four times as strong as the step.
+
+    >>> import numpy as np
+    >>> from gfield import gradient_field
+    >>> rgb_HWC = np.zeros((3, 6, 3), np.uint8)
+    >>> rgb_HWC[:, 3:] = 100
+    >>> gradient_field(rgb_HWC)[1].tolist()
+    [0.0, 0.0, 400.0, 0.0, 0.0, 0.0]
     """
     params = FieldParams(low, high, auto, l2_gradient, variant)
     return FieldKernel(params)(rgb_HWC, valid_region, out)

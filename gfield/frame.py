@@ -41,7 +41,14 @@ class InputError(UserError):
 
 
 class Region(NamedTuple):
-    """A half-open rectangle of pixels, rows ``top:bottom`` and columns ``left:right``."""
+    """A half-open rectangle of pixels, rows ``top:bottom`` and columns ``left:right``.
+
+    Examples
+    --------
+    >>> from gfield import Region
+    >>> Region(top=8, bottom=473, left=8, right=631).scaled((640, 480), (80, 60))
+    Region(top=1, bottom=59, left=1, right=78)
+    """
 
     top: int
     bottom: int

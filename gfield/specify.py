@@ -54,6 +54,14 @@ def make_spec(
     ------
     BuildError
         If the source has no such array or level, or no frame, or a name that is no text.
+
+    Examples
+    --------
+    >>> from gfield import FieldParams, make_spec, open_nyuv2
+    >>> source = open_nyuv2("nyu_depth_v2_labeled.mat")
+    >>> spec = make_spec(source, levels_WH=[(320, 240)], field=FieldParams(low=30, high=120))
+    >>> list(spec.array_specs())
+    ['320x240/rgb', '320x240/gradient', '320x240/depth']
     """
     if not source.names:
         raise BuildError(f"{source.kind}: no frame to build from")

@@ -24,7 +24,7 @@ from blake3 import blake3
 from gfield.attributes import spec_of
 from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
-from gfield.files import file_size
+from gfield.files import MOST_NOTE_BYTES, file_size
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
 from gfield.object_path import Location, ObjectPath, location
 from gfield.objects import listing, side_by_side
@@ -54,6 +54,17 @@ def open_store(path: str | Location, *, cache: str | Path | None = None) -> Stor
         If there is no store, it is unfinished, of another format version, or its manifest is damaged.
     InputError
         If it is no URL that can be read.
+
+    Examples
+    --------
+    >>> from gfield import open_store
+    >>> store = open_store("nyu.zarr")
+    >>> len(store), store.levels
+    (10, ('640x480', '320x240'))
+    >>> open_store("nothing.zarr")
+    Traceback (most recent call last):
+        ...
+    gfield.manifest.StoreError: nothing.zarr: no such store
     """
     folder = location(path)
     cache = cache or os.environ.get("GFIELD_CACHE") or None
@@ -139,8 +150,10 @@ class Store:
             If there is none of that name, or it is missing or damaged.
         """
         try:
-            known = is_text_column(read_file(self.path / column / "zarr.json"), len(self))
-        except OSError:
+            known = is_text_column(self.file(f"{column}/zarr.json"), len(self))
+        except OSError as error:
+            if isinstance(self.path, ObjectPath) and not isinstance(error, FileNotFoundError):
+                raise StoreError(f"{error.filename}: {error.strerror}") from error
             known = False
         if not known:
             raise StoreError(f"{self.path}: no text column {column!r}")
@@ -148,7 +161,7 @@ class Store:
         if path not in self.manifest.files:
             return np.full(len(self), "")  # Zarr writes no chunk of nothing but empty texts
         try:
-            chunk, wanted = read_file(self.path / path, MOST_BYTES), self.manifest.files[path]
+            chunk, wanted = self.file(path, MOST_BYTES), self.manifest.files[path]
             if (len(chunk), blake3(chunk).hexdigest()) != (wanted.size, wanted.blake3):
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))
@@ -156,18 +169,28 @@ class Store:
             self._refuse_others(path)
             raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
 
-    def file(self, path: str) -> bytes:
-        """A small file of the store, such as ``"640x480/rgb/zarr.json"``, as it is.
+    def file(self, path: str, most: int = MOST_NOTE_BYTES) -> bytes:
+        """A small file of the store, such as ``"640x480/rgb/zarr.json"``, as it is, of at most so many bytes.
 
         Raises
         ------
         OSError
             If it cannot be read.
         """
-        return read_file(self.path / path)
+        data, wanted = read_file(self.path / path, most), self.manifest.files.get(path)
+        if isinstance(self.path, ObjectPath) and wanted and len(data) != wanted.size:
+            data = read_file(self.path / path, most)  # it may have been the way here
+        return data
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
-        """Row numbers of a split, in order; without one, of all frames that could be read."""
+        """Row numbers of a split, in order; without one, of all frames that could be read.
+
+        Examples
+        --------
+        >>> from gfield import open_store
+        >>> open_store("nyu.zarr").rows(split="test")
+        array([6, 7, 8])
+        """
         if split is None:
             return np.flatnonzero(self.splits != "excluded")
         known = sorted(set(self.splits.tolist()))
@@ -208,6 +231,14 @@ class Store:
         StoreError
             If there is no such array or row, a shard is missing, damaged, or another store's by now, or ``out`` does
             not fit.
+
+        Examples
+        --------
+        >>> from gfield import open_store
+        >>> store = open_store("nyu.zarr")
+        >>> depth_NHW = store.read("320x240/depth", store.rows(split="test"), threads=2)
+        >>> depth_NHW.shape, depth_NHW.dtype
+        ((3, 240, 320), dtype('float32'))
         """
         array = self._array(key)
         rows = self._check_rows(np.asarray(rows, dtype=np.intp))
@@ -359,6 +390,12 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self.path} of {len(self)} frames: {', '.join(self.arrays)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: facts and thumbnails; of a store that cannot be read, what `repr` says, and why."""
+        from gfield.thumbnails import store_html
+
+        return store_html(self)
 
 
 _REPAIR = "`gfield verify --repair SOURCE` restores it"

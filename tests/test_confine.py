@@ -201,6 +201,14 @@ def test_no_process_outlives_the_one_that_started_it(jpeg):
         time.sleep(0.01)
 
 
+def test_a_relative_path_is_that_of_the_folder_one_is_in_by_now(nyu_mat, tmp_path, monkeypatch, no_process):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="No such file"):
+        contents_of(Path(nyu_mat.name))
+    monkeypatch.chdir(nyu_mat.parent)
+    assert "images" in contents_of(Path(nyu_mat.name), sets=["images"]).sets
+
+
 def test_it_says_what_it_is_to_somebody_who_starts_it():
     done = subprocess.run([sys.executable, "-m", "gfield.confined"], cwd=ROOT, check=False, capture_output=True)
     assert done.returncode == 1

@@ -93,7 +93,8 @@ def within(names: frozenset[str], forbidden: set[str]) -> set[str]:
     return {name for name in names if any(f"{name}.".startswith(f"{module}.") for module in forbidden)}
 
 
-WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *DASK}
+CLUSTERS = {"gfield.clusters", "gfield.on_worker", "gfield.slurm", "gfield.where", "gfield.worker_check"}
+WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *CLUSTERS, *DASK}
 MUST_NOT_REACH = {
     "gfield.frame": {"gfield"},
     "gfield.files": {"gfield"},
@@ -107,6 +108,8 @@ MUST_NOT_REACH = {
     "gfield.manifest": WRITERS | {"gfield.store"},
     "gfield.shard": WRITERS | {"gfield.store"},
     "gfield.store": WRITERS,
+    "gfield.view.routes": WRITERS,
+    "gfield.view.server": WRITERS,
     "gfield.contact_sheet": WRITERS | {"gfield.store"},
     "gfield.report.agreement": INPUT_OUTPUT | {"gfield.files", "gfield.store"},
     "gfield.report.page": WRITERS,

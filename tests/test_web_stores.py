@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import http.server
+import json
 import subprocess
 import sys
 import threading
@@ -14,9 +15,11 @@ import pytest
 
 import gfield
 from gfield import object_client
+from gfield.exports.export import export_store
 from gfield.manifest import StoreError
 
 from .test_object_stores import run
+from .trees import tree
 
 _SERVE = """
 import logging, sys, threading
@@ -131,3 +134,14 @@ def certified(folder):
     paths[1].write_bytes(certificate("localhost", key, x509.SubjectAlternativeName([x509.DNSName("localhost")])))
     paths[2].write_bytes(certificate("authority", authority, x509.BasicConstraints(ca=True, path_length=None)))
     return paths
+
+
+def test_a_store_behind_a_web_server_is_exported_as_the_folder(built, serve, tmp_path):
+    url = f"http://127.0.0.1:{serve(built.parent)}/{built.name}"
+    for store, name in ((gfield.open_store(built), "local"), (gfield.open_store(url), "remote")):
+        export_store(store, tmp_path / name, "webdataset", level_WH=(320, 240))
+        export_store(store, tmp_path / f"{name}.json", "croissant")
+    assert tree(tmp_path / "local") == tree(tmp_path / "remote")
+    here, there = (json.loads((tmp_path / f"{name}.json").read_text())["distribution"] for name in ("local", "remote"))
+    assert [file["sha256"] for file in here] == [file["sha256"] for file in there]
+    assert [file["contentUrl"] for file in there] == [f"{url}/{file['@id']}" for file in there]

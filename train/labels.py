@@ -18,6 +18,12 @@ def parse_labels(text: str) -> float | int:
     ------
     TrainError
         If it is none of these, or outside its range.
+
+    Examples
+    --------
+    >>> from train.labels import parse_labels
+    >>> parse_labels("1%"), parse_labels("80"), parse_labels("all")
+    (0.01, 80, 1.0)
     """
     wanted = f"labels {text!r}: wanted a share such as 0.01 or 1%, a number of frames such as 80, or all"
     try:
@@ -79,6 +85,17 @@ def label_subset(rows_N: npt.NDArray[np.intp], labels: float | int, seed: int) -
     ------
     TrainError
         If there is no row, or more are wanted than there are.
+
+    Examples
+    --------
+    A smaller subset is inside a larger one of the same seed.
+
+    >>> import numpy as np
+    >>> from train.labels import label_subset
+    >>> rows_N = np.arange(100, 200)
+    >>> few, more = label_subset(rows_N, 0.03, seed=0), label_subset(rows_N, 0.10, seed=0)
+    >>> len(few), len(more), set(few) <= set(more)
+    (3, 10, True)
     """
     if not len(rows_N):
         raise TrainError("no labelled frame: the store's train split is empty")

@@ -42,6 +42,15 @@ def epoch_order(length: int, seed: int, epoch: int, rank: int = 0, world: int = 
     -------
     ndarray of intp
         Elements ``rank::world`` of the permutation of ``range(length)``.
+
+    Examples
+    --------
+    Two processes share an epoch: together they have every place once.
+
+    >>> from train.stream import epoch_order
+    >>> parts = [epoch_order(6, seed=0, epoch=1, rank=rank, world=2).tolist() for rank in (0, 1)]
+    >>> sorted(parts[0] + parts[1])
+    [0, 1, 2, 3, 4, 5]
     """
     return generator(seed, "order", epoch).permutation(length)[rank::world].astype(np.intp)
 

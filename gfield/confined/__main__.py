@@ -33,6 +33,8 @@ def main() -> None:
         for line in sys.stdin.buffer:
             request = json.loads(line)
             _allow(request["seconds"])
+            with suppress(OSError, TypeError):
+                os.chdir(request["folder"])
             answers.write(json.dumps(_answered(request, memory)).encode() + b"\n")
             answers.flush()
 

@@ -149,6 +149,15 @@ def open_nyuv2(mat: str | Location, splits: str | Location | None = None, keep_f
     ------
     InputError
         A file is missing, truncated, or not what it should be.
+
+    Examples
+    --------
+    >>> from gfield import open_nyuv2
+    >>> source = open_nyuv2("nyu_depth_v2_labeled.mat")
+    >>> len(source.names), source.size_WH, source.valid_region
+    (10, (640, 480), Region(top=8, bottom=473, left=8, right=631))
+    >>> [frame.arrays["rgb"].shape for frame in source.read(0, 2, frozenset({"rgb"}))]
+    [(480, 640, 3), (480, 640, 3)]
     """
     mat = location(mat)
     if splits is None and is_there(mat.parent / "splits.mat"):
