@@ -271,6 +271,13 @@ def test_a_place_that_will_not_do_is_refused_before_anything_is_read(built, tmp_
     assert said.count("\n") == 1
 
 
+def test_a_place_that_cannot_be_written_is_one_line(built, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    said = run(built, "--out", tmp_path / "page.html", "--sample", 1, code=1)
+    assert said == f"Error: {tmp_path / 'page.html'}: cannot be written (Is a directory), wanted a place that can be\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_no_store_is_one_line(tmp_path):
     said = run(tmp_path, code=1)
     assert said.count("\n") == 1

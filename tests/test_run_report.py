@@ -80,12 +80,14 @@ def test_steps_that_were_not_finite_are_left_out_and_events_are_told(finetuned, 
     run = copied(finetuned, tmp_path)
     with (run / "log.jsonl").open("a") as log:
         log.write('{"step": 4, "time": 1.0, "kind": "train", "loss": "nan", "rate": 0.1}\n')
+        log.write('{"step": 5, "time": 1.0, "kind": "train", "loss": NaN, "accuracy": 1e999, "rate": 0.1}\n')
         log.write('{"step": 4, "time": 1.0, "kind": "event", "text": "skipped: loss or gradient not finite"}\n')
         log.write('{"step": 4, "time": 1.0, "kind": "eval", "d1": 0.5}\n')
     (read,) = read_runs([run])
-    assert read.steps == 5
+    assert read.steps == 6
     assert list(read.curves["train", "loss"].steps) == [0, 1, 2, 3]
-    assert list(read.curves["train", "rate"].steps) == [0, 1, 2, 3, 4]
+    assert list(read.curves["train", "rate"].steps) == [0, 1, 2, 3, 4, 5]
+    assert ("train", "accuracy") not in read.curves
     assert list(read.curves["eval", "d1"].values) == [0.5]
     report(run, "--examples", 0)
     text = Page((tmp_path / "run.html").read_text()).text

@@ -40,11 +40,15 @@ def write_page(store: Store, measures: StoreMeasures, out: Path, *, frames: int,
     ------
     StoreError
         If a frame cannot be read.
-    OSError
+    UserError
         If the file cannot be written.
     """
     data = page(store, measures, frames=frames, worst=worst).encode()
-    write_atomically(out, data)
+    try:
+        write_atomically(out, data)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{out}: cannot be written ({reason}), wanted a place that can be") from error
     return len(data)
 
 
