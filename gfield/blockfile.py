@@ -66,14 +66,20 @@ class BlockFile:
                 self._writing = _writers(os.getpid()).submit(self._write, self._block)
                 self._block, self._other_block, self._filled = self._other_block, self._block, 0
 
+    def settle(self) -> None:
+        """Let the file have all that was appended until now, as it is if this process dies; appending goes on."""
+        self._await_writing()
+        if self._filled:
+            # Written again when the block is full.
+            place = os.lseek(self._file, 0, os.SEEK_CUR)
+            self._write(self._padded())
+            os.lseek(self._file, place, os.SEEK_SET)
+
     def finish(self) -> None:
         """Write what is left, force everything to the disk, and close."""
         self._await_writing()
         if self._filled:
-            # Whole pages only may go past the cache; the file is cut to its size afterwards.
-            padded = -(-self._filled // _ALIGNMENT) * _ALIGNMENT
-            self._block[self._filled : padded] = bytes(padded - self._filled)
-            self._write(self._block[:padded])
+            self._write(self._padded())
             os.ftruncate(self._file, self.size)
         os.fsync(self._file)
         self.close()
@@ -88,6 +94,12 @@ class BlockFile:
             self._await_writing()
         os.close(self._file)
         self._file = -1
+
+    def _padded(self) -> memoryview:
+        """What there is of a block, and zeros: whole pages only may go past the cache. The file is cut in the end."""
+        padded = -(-self._filled // _ALIGNMENT) * _ALIGNMENT
+        self._block[self._filled : padded] = bytes(padded - self._filled)
+        return self._block[:padded]
 
     def _await_writing(self) -> None:
         writing, self._writing = self._writing, None

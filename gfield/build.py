@@ -5,6 +5,8 @@ source --(shard_task, on Dask)--> shards and records in a staging folder --(publ
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from gfield.manifest import Manifest
 from gfield.object_build import ObjectJob, build_object_shard, build_objects
 from gfield.object_path import Location, ObjectPath
 from gfield.object_staging import ObjectStaging
+from gfield.places import is_there
+from gfield.progress import frames_kept
 from gfield.publish import complete_store
 from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, forget_records, items_of
 from gfield.spec import (
@@ -41,7 +45,9 @@ from gfield.staging import (
 )
 from gfield.store import Store
 from gfield.turns import alone
+from gfield.where import Where, open_cluster
 from gfield.worker import available_cpus
+from gfield.worker_check import UnfitWorker, check_cluster, wanted_of
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,12 @@ def build_store(
     overwrite: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
+    cluster: Literal["slurm"] | None = None,
     part: tuple[int, int] | None = None,
+    report: Path | None = None,
     on_start: Callable[[int], None] = lambda frames: None,
     on_frames: Callable[[int], None] = lambda frames: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> BuildReport:
     """Build ``target``, or finish it, or bring it up to date.
 
@@ -116,10 +125,16 @@ def build_store(
         Run on so many new local processes; by default on threads of this one.
     scheduler
         Run on the Dask cluster at this address instead.
+    cluster
+        ``"slurm"``: run on so many jobs of SLURM as ``workers`` says.
     part
         ``(i, n)``: do only the i-th of n parts, counted from 1; the part that finds all done publishes.
+    report
+        HTML file for Dask's performance report of the run, which then is on processes, a cluster or SLURM.
     on_start, on_frames
         Told the number of frames ahead of this run, and then, from any thread, how many more are done.
+    on_note
+        Told in lines, from any thread, what there is to know of a cluster: its dashboard, that it has no workers.
 
     Raises
     ------
@@ -129,7 +144,8 @@ def build_store(
         If ``target`` cannot be a store or holds something that does not match, or a frame cannot be read (with
         ``"skip"``: no frame).
     ClusterError
-        If there is no scheduler at the address.
+        If there is no scheduler at the address, or its workers are unfit: they have other versions, see other files, or
+        die again and again at one shard.
     OSError
         If the target cannot be written.
 
@@ -146,15 +162,17 @@ def build_store(
     started = time.monotonic()
     target = checked_target(target)
     spec = spec or make_spec(source)
+    where = Where(workers, scheduler, cluster, report)
     if isinstance(target, ObjectPath):
         object_job = ObjectJob(source, ObjectStaging(target, spec), on_error)
 
         def run(items: Sequence[Any]) -> list[ShardDone]:
-            return _run(object_job, items, workers, scheduler, on_frames)
+            return _run(object_job, items, where, on_frames, on_note)
 
         built = build_objects(object_job, run, overwrite=overwrite, part=part, on_start=on_start)
         return _report(source, target, spec, built.state, started, built.done, built.forgotten, built.manifest)
-    staging = Staging(target, spec)
+    # Workers may have other working folders.
+    staging = Staging(target if where.in_process else target.absolute(), spec)
     current, others = _begin(staging, overwrite)
     if current is not None and is_of(current, spec):
         Store(target, current, spec).check_files()
@@ -162,7 +180,9 @@ def build_store(
         return _report(source, target, spec, "unchanged", started, [], 0, current)
 
     finished = target if current is not None else None
-    job = Job(source, spec, staging.store, staging.records, staging.scratch, on_error, finished)
+    job = Job(
+        source, spec, staging.store, staging.records, staging.scratch, on_error, finished, progress=not where.in_process
+    )
     items = items_of(spec, part)
     done: list[ShardDone] = []
     forgotten = 0
@@ -172,7 +192,7 @@ def build_store(
         on_start(sum(len(spec.shard_frames(item)) for item in items if item != INPUTS))
         # Once is enough, but for the rare builder that has its record of a shard overwritten by another's older one.
         for _ in range(3):
-            done += _run(job, items, workers, scheduler, on_frames)
+            done += _run(job, items, where, on_frames, on_note)
             if on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
                 raise BuildError(tell_bad_frames(bad, len(staging.finished_shards()), spec.shards))
             manifest = _publish(job, staging, others)
@@ -233,29 +253,44 @@ def _set_up(
 def _run(
     job: Job | ObjectJob,
     items: Sequence[Any],
-    workers: int | None,
-    scheduler: str | None,
+    where: Where,
     on_frames: Callable[[int], None],
+    on_note: Callable[[str], None],
 ) -> list[ShardDone]:
     # Dask is imported for a run alone: finding a store finished takes a second, and would take more with it.
-    from gfield.dispatch import existing_cluster, local_cluster, run_in_process, run_on_cluster
+    from gfield.dispatch import run_in_process, run_on_cluster
 
     done: list[ShardDone] = []
-    in_process = workers is None and scheduler is None
 
     def on_done(result: ShardDone | None) -> None:
         if result is not None:
             done.append(result)
-            if not in_process:
+            if not where.in_process:
                 on_frames(result.frames)
 
-    if in_process:
+    if where.in_process:
         # One more than there are processors, since a thread waits for the disk at the end of a shard.
         threads = available_cpus() + 1
         run_in_process(_task, job, items, threads=threads, on_done=on_done, on_frame=lambda: on_frames(1))
         return done
-    with existing_cluster(scheduler) if scheduler is not None else local_cluster(workers or 1) as client:
-        run_on_cluster(_task, job, items, client=client, on_done=on_done)
+    with open_cluster(where, on_note) as client, wanted_of(job.source.inputs(), job.scratch) as wanted:
+        try:
+            check_cluster(client, wanted, on_note)
+            run_on_cluster(
+                _task,
+                job,
+                items,
+                client=client,
+                on_done=on_done,
+                on_note=on_note,
+                wanted=wanted,
+                progress_of=lambda item: 0 if item == INPUTS else frames_kept(job.records, item),
+            )
+        except UnfitWorker:
+            if is_there(wanted.token):
+                raise
+            # Another builder has removed the folder: it is not the worker who does not see it.
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(wanted.token)) from None
     return done
 
 

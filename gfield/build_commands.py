@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from gfield.commandline import Decorator, Level, Part, json_option, path_type, place_type, stacked
+from gfield.commandline import Address, Decorator, Level, Part, json_option, path_type, place_type, stacked
 from gfield.confine import start
 from gfield.reopen import Options, as_densedepth_was_opened, as_nyu_raw_was_opened
 
@@ -64,10 +64,14 @@ store_options = stacked(
                  help="skip: leave unreadable frames out, and list them."),
 )  # fmt: skip
 run_options = stacked(
-    click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster at this address."),
+    click.option("--scheduler", type=Address(), help="Run on the Dask cluster at this address."),
+    click.option("--cluster", type=click.Choice(["slurm"]),
+                 help="Run on N jobs of SLURM, N from --workers; ~/.config/dask/jobqueue.yaml describes them."),
     click.option("--part", type=Part(), metavar="i/N", help="Do one part of N of a job array; no scheduler needed."),
+    click.option("--report", type=path_type, metavar="FILE.html",
+                 help="Write Dask's performance report; with --workers, --scheduler or --cluster."),
     json_option,
-)
+)  # fmt: skip
 
 
 @click.group()
@@ -106,6 +110,13 @@ def source(
         @shared
         @run_options
         def build_kind(path: Location, store: Location, **options: Any) -> None:
+            _check_where(options)
+            if options["scheduler"] or options["cluster"]:
+                # Workers elsewhere have working folders of their own.
+                path = path.absolute()
+                options = {
+                    name: value.absolute() if isinstance(value, Path) else value for name, value in options.items()
+                }
             _build(open_source(kind, path, options), store, options)
 
         @plan.command(kind, help=f"Say what `gfield build {kind} {wanted} STORE` would do.")
@@ -257,18 +268,36 @@ def _spec(source: Source, options: dict[str, Any]) -> StoreSpec:
     )
 
 
+def _check_where(options: dict[str, Any]) -> None:
+    """Refuse options of the place that do not go together."""
+    if options["cluster"] is not None:
+        if options["scheduler"] is not None or options["part"] is not None:
+            raise click.UsageError("--cluster, --scheduler and --part exclude each other")
+        if options["workers"] is None:
+            raise click.UsageError(f"--cluster {options['cluster']} wants --workers N, the number of jobs")
+    elif sum(options[name] is not None for name in ("workers", "scheduler", "part")) > 1:
+        raise click.UsageError("--workers, --scheduler and --part exclude each other")
+    report = options["report"]
+    if report is None:
+        return
+    if options["workers"] is None and options["scheduler"] is None:
+        raise click.UsageError("--report is of Dask's processes: it goes with --workers, --scheduler or --cluster")
+    if report.suffix != ".html":
+        raise click.UsageError(f"--report {report}: the name ends in {report.suffix!r}, wanted .html")
+    if not report.absolute().parent.is_dir() or report.is_dir():
+        raise click.UsageError(f"--report {report}: wanted a file in a folder that is there")
+
+
 def _build(source: Source, target: Location, options: dict[str, Any]) -> None:
     from gfield.build import build_store
     from gfield.console import as_json, progress
     from gfield.summary import build_summary
 
-    if sum(options[name] is not None for name in ("workers", "scheduler", "part")) > 1:
-        raise click.UsageError("--workers, --scheduler and --part exclude each other")
     spec = _spec(source, options)
     json_wanted = options.pop("as_json")
     try:
         with progress(target.name, "frames") as (start, advance):
-            report = build_store(source, target, spec, on_start=start, on_frames=advance, **options)
+            report = build_store(source, target, spec, on_start=start, on_frames=advance, on_note=_tell_note, **options)
     except KeyboardInterrupt:
         click.echo(
             f"\nInterrupted: what is done is kept in {target}.building-*; run the same command to go on.",
@@ -281,6 +310,12 @@ def _build(source: Source, target: Location, options: dict[str, Any]) -> None:
         where = error.filename or target
         raise click.ClickException(f"{where}: {error.strerror or error}{hint}") from error
     click.echo(as_json(report) if json_wanted else build_summary(report, source))
+
+
+def _tell_note(note: str) -> None:
+    from gfield.frame import printable
+
+    click.echo(printable(note), err=True)
 
 
 def _plan(source: Source, target: Location, options: dict[str, Any]) -> None:

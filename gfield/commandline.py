@@ -13,6 +13,9 @@ import click
 
 Decorator = Callable[[Any], Any]
 
+_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")
+_ADDRESS = "a Dask scheduler's, for example tcp://host:8786"
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 path_type = click.Path(path_type=Path)
 
@@ -151,3 +154,26 @@ class Part(click.ParamType[tuple[int, int]]):
         if not 1 <= part <= parts:
             self.fail(f"{value!r}: the part must be between 1 and {parts}", param, ctx)
         return part, parts
+
+
+class Address(click.ParamType[str]):
+    """The address of a Dask scheduler, as ``tcp://host:8786``."""
+
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from urllib.parse import urlsplit
+
+        text = str(value)
+        scheme, separator, rest = text.partition("://")
+        if separator and scheme not in _SCHEMES:
+            self.fail(f"{text!r} begins with {scheme}://, wanted {_ADDRESS}", param, ctx)
+        parts = urlsplit(f"//{rest if separator else text}")
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or port is None or parts.path or "@" in parts.netloc:
+            missing = "has no port" if host and not parts.path and ":" not in parts.netloc else "is no address"
+            self.fail(f"{text!r} {missing}, wanted {_ADDRESS}", param, ctx)
+        return text

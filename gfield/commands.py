@@ -10,6 +10,7 @@ import click
 
 from gfield.build_commands import build, open_again, plan
 from gfield.commandline import Commands, json_option, path_type, place_type
+from gfield.view_command import view
 
 if TYPE_CHECKING:
     from gfield.object_path import Location
@@ -29,6 +30,7 @@ def gfield() -> None:
 
 gfield.add_command(build)
 gfield.add_command(plan)
+gfield.add_command(view)
 
 
 @gfield.command()
@@ -104,8 +106,8 @@ def verify(store: Location, every: bool, sample: int, source_path: Location | No
 @click.option("--row", "rows", type=int, multiple=True, help="Show this frame; repeatable.")
 def preview(store: Location, out: Path | None, level: str | None, frames: int, rows: tuple[int, ...]) -> None:
     """Write a contact sheet of STORE: RGB, gradient field and depth side by side."""
+    from gfield.contact_sheet import write_png
     from gfield.preview import preview_store
-    from gfield.report import write_png
     from gfield.store import open_store
 
     sheet = preview_store(open_store(store), level=level, frames=frames, rows=rows)
@@ -113,6 +115,40 @@ def preview(store: Location, out: Path | None, level: str | None, frames: int, r
     out = out or beside / f"{store.name}.png"
     write_png(out, sheet)
     click.echo(f"{out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
+
+
+@gfield.command(short_help="Write a page that shows STORE and finds frames whose depth and picture do not fit.")
+@click.argument("store", type=place_type)
+@click.option("--out", type=path_type, metavar="FILE.html", help="The page to write.  [STORE.html]")
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="Measure N frames, evenly spread.  [all]")
+@click.option("--frames", type=click.IntRange(1, 64), default=8, show_default=True, help="Frames to show of all.")
+@click.option("--worst", type=click.IntRange(0, 64), default=6, show_default=True, help="Frames to show of the worst.")
+@json_option
+def report(store: Location, out: Path | None, sample: int | None, frames: int, worst: int, as_json: bool) -> None:
+    """Write one HTML file that says what is in STORE and how its frames are: splits, pictures, depths, holes, edges.
+
+    It ranks frames by how well the edges of depth lie on those of the picture, which finds mirrored and mispaired
+    ones. With --json, the same facts go to standard output, and the page only to where --out says.
+    """
+    from gfield import console
+    from gfield.report.measures import measure_store
+    from gfield.report.write import check_place, report_facts, report_summary, write_page
+    from gfield.store import open_store
+
+    opened = open_store(store)
+    beside = store.parent if isinstance(store, Path) else Path()
+    place = out or beside / f"{store.resolve().name}.html"
+    if not out and store.name == "":  # a dot, from inside the store
+        place = beside.resolve().parent / place.name
+    check_place(store, place)
+    with console.progress(f"report {store.name}", "frames") as (start, advance):
+        measures = measure_store(opened, sample=sample, on_start=start, on_frames=advance)
+    size = write_page(opened, measures, place, frames=frames, worst=worst) if out or not as_json else 0
+    if as_json:
+        click.echo(console.as_json(report_facts(opened, measures)))
+    else:
+        click.echo(report_summary(opened, measures))
+        click.echo(f"{place}: {console.readable_bytes(size)}")
 
 
 @gfield.command(short_help="Render a small synthetic data set into FOLDER.")

@@ -1,30 +1,29 @@
-"""Run a build's tasks on Dask: on threads of this process, on local processes, or on a cluster that exists."""
+"""Run a build's tasks on Dask: on threads of this process, or on a cluster that `gfield.clusters` has opened."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import threading
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from dask.callbacks import Callback
 from dask.threaded import get
 
-from gfield.frame import UserError
+from gfield.on_worker import pack
+from gfield.worker_check import ClusterError, Wanted, check_versions
 
 J = TypeVar("J")
 R = TypeVar("R")
 
-
-class ClusterError(UserError):
-    """There is no cluster at the address, or it cannot run the tasks."""
+# How often a task is given to the cluster. Dask gives it back once more workers that had it have died than its setting
+# `allowed-failures` says, 3 by default, whoever is to blame for them; most tasks have only waited for their turn there.
+LIVES = 3
+_WAITED = 10 * LIVES
+_LOOK_EVERY_S = 10.0
 
 
 class Cancelled(Exception):
@@ -67,133 +66,143 @@ def run_in_process(
 
 
 def run_on_cluster(
-    task: Callable[[J, Any], R], job: J, items: Sequence[Any], *, client: Any, on_done: Callable[[R], None]
+    task: Callable[[J, Any], R],
+    job: J,
+    items: Sequence[Any],
+    *,
+    client: Any,
+    on_done: Callable[[R], None],
+    on_note: Callable[[str], None] = lambda note: None,
+    wanted: Wanted | None = None,
+    progress_of: Callable[[Any], int] = lambda item: 0,
 ) -> None:
     """Run ``task(job, item)`` for every item on the cluster of a ``distributed.Client``.
 
     The job travels once, as the result of a task, so that the scheduler can make it again when the worker that
     holds it dies. Tasks are idempotent: one that ran on a dead worker runs again and finds its work done.
 
+    Parameters
+    ----------
+    task, job, items
+        What to do, what it is done with, and what each time.
+    client
+        Of the cluster.
+    on_done
+        Called with each result, from the calling thread.
+    on_note
+        Told, from any thread, in a line, that there are no workers, or that workers die again and again.
+    wanted
+        What each worker must have and see.
+    progress_of
+        How far a task has come: one that dies, and each time later, does not die of itself.
+
     Raises
     ------
     ClusterError
-        If the scheduler ends, or workers die again and again.
+        If the scheduler ends, the workers that a task is given to die each time, or one is unfit.
     """
     from distributed import KilledWorker, as_completed
     from distributed.client import ClosedClientError
     from distributed.comm import CommClosedError
-    from distributed.protocol.pickle import dumps
 
+    shared = _Shared(client, task, job, wanted)
+    died: Counter[Any] = Counter()
+    waited: Counter[Any] = Counter()
+    come: Counter[Any] = Counter()
+    items_of = {shared.submit(item): item for item in items}
     try:
-        # Packed, as a source has the names of all its frames, and Dask warns its user of tasks that are large.
-        shared = client.submit(_unpacked, zlib.compress(dumps(job), 1), pure=False)
-        futures = [client.submit(partial(_swapped, task), item, shared, pure=False, retries=2) for item in items]
-        try:
-            for future in as_completed(futures):
-                on_done(future.result())
-        finally:
-            client.cancel(futures)
-    except KilledWorker as error:
-        raise ClusterError(f"workers died again and again at the same task, for want of memory? ({error})") from error
+        with _telling_of_no_workers(client, on_note):
+            for future in (waiting := as_completed(list(items_of))):
+                item = items_of.pop(future)
+                try:
+                    on_done(future.result())
+                except KilledWorker as error:
+                    begun = wanted is None or wanted.forget_begun(item)
+                    if (progress := progress_of(item)) > come[item]:
+                        come[item], died[item] = progress, 0
+                    (died if begun else waited)[item] += 1
+                    if died[item] == LIVES or waited[item] == _WAITED:
+                        raise ClusterError(_tell_deaths(item, error)) from error
+                    if begun:
+                        on_note(f"workers died at {_named(item)}; it is tried again")
+                    again = shared.submit(item)
+                    items_of[again] = item
+                    waiting.add(again)
+    except (ImportError, AttributeError) as error:
+        # A worker that came since the others were looked at cannot even load what is to be done.
+        check_versions(client)
+        raise ClusterError(f"a worker cannot load the task ({error}); wanted gfield of this version there") from error
     except (CancelledError, ClosedClientError, CommClosedError) as error:
         raise ClusterError(
             "the Dask scheduler has ended, or cancelled the tasks; what is done is kept, run the same command to go on"
         ) from error
+    finally:
+        client.cancel(list(items_of))
 
 
-def _unpacked(packed: bytes) -> Any:
-    from distributed.protocol.pickle import loads
+class _Shared:
+    """What all tasks are given, on the cluster; it is sent anew where its own task is lost."""
 
-    return loads(zlib.decompress(packed))
+    def __init__(self, client: Any, task: Callable[[J, Any], R], job: J, wanted: Wanted | None) -> None:
+        self._client = client
+        self._packed = pack(task, job, wanted)
+        self._sent: Any = None
+
+    def submit(self, item: Any) -> Any:
+        if self._sent is None or self._sent.status not in ("pending", "finished"):
+            self._sent = self._client.submit(bytes, self._packed, pure=False)
+        return self._client.submit(_portable(), item, self._sent, pure=False, retries=2)
 
 
-def _swapped(task: Callable[[J, Any], R], item: Any, job: J) -> R:
-    return task(job, item)
+def _portable() -> Callable[[Any, bytes], Any]:
+    """What Dask is given to run: it travels as code and not by name, since it is a function's own.
+
+    A worker without gfield would else end at the message that the task comes in, and nobody would hear why.
+    """
+
+    def run(item: Any, packed: bytes) -> Any:
+        from gfield.on_worker import run_packed
+
+        return run_packed(item, packed)
+
+    return run
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Any]:
-    """A client of ``workers`` new processes on this machine, one thread each, that end with the block.
+def _telling_of_no_workers(client: Any, on_note: Callable[[str], None]) -> Iterator[None]:
+    """While entered, say once that there is nobody to do the work, and once that there is again."""
+    over = threading.Event()
 
-    Raises
-    ------
-    ClusterError
-        If one of them dies while it starts.
-    """
-    from distributed import Client, LocalCluster
-
-    with ExitStack() as stack:
-        stack.enter_context(_environment_kept())
-        with _processes_ignore_interrupts():
+    def look() -> None:
+        alone = False
+        while not over.wait(_LOOK_EVERY_S):
             try:
-                cluster = stack.enter_context(
-                    LocalCluster(
-                        n_workers=workers,
-                        threads_per_worker=1,
-                        processes=True,
-                        dashboard_address=None,
-                        # Else a second build on this machine is told, on the terminal, that 8787 is taken.
-                        scheduler_kwargs={"dashboard_address": ":0"},
-                        # Tasks stream frames and hold a few megabytes: Dask's own limits would only get in the way.
-                        memory_limit=0,
-                        silence_logs=logging.CRITICAL,
-                    )
+                workers = len(client.scheduler_info()["workers"])
+            except Exception:  # the scheduler has ended, which is told elsewhere
+                return
+            if alone != (workers == 0):
+                alone = workers == 0
+                on_note(
+                    "the cluster has no workers; waiting for some, Ctrl-C ends it"
+                    if alone
+                    else "workers are there again"
                 )
-            except RuntimeError as error:
-                raise ClusterError(f"a local process died while it started, for want of memory? ({error})") from error
-            client = stack.enter_context(Client(cluster))
-        yield client
 
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Take back what Dask sets in this process's environment for its workers to inherit: OMP_NUM_THREADS=1 and more.
-
-    Left there, all that this process starts later would compute on one thread.
-    """
-    before = dict(os.environ)
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+        over.set()
+        thread.join(1)
 
 
-@contextmanager
-def _processes_ignore_interrupts() -> Iterator[None]:
-    """Let the processes that start meanwhile ignore Ctrl-C, which a terminal sends to every process of a command.
-
-    It is this process that acts on it, by ending the others; they would only print a traceback each. A blocked signal
-    is inherited as such, by Dask's thread and by the processes that it starts, and is kept for this thread until the
-    end of the block, where a user who has lost patience is then heard.
-    """
-    # Started now, since its start ends with unblocking the signal in whatever thread first needs it.
-    resource_tracker.ensure_running()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+def _tell_deaths(item: Any, error: Any) -> str:
+    return (
+        f"{_named(item)}: the workers that do it die again and again, the last at {error.last_worker.address}; "
+        "for want of memory? Their logs tell; what is done is kept, run the same command to go on"
+    )
 
 
-@contextmanager
-def existing_cluster(address: str, timeout_s: float = 5.0) -> Iterator[Any]:
-    """A client of the scheduler at ``address``.
-
-    Raises
-    ------
-    ClusterError
-        If nothing answers there within ``timeout_s`` seconds.
-    """
-    from distributed import Client
-    from distributed.utils import silence_logging_cmgr
-
-    # What there is to say of a scheduler that ends is said in a line; Dask would put tracebacks before it.
-    with silence_logging_cmgr(logging.CRITICAL):
-        try:
-            client = Client(address, timeout=timeout_s)
-        except (OSError, ValueError) as error:
-            raise ClusterError(f"{address}: no Dask scheduler answers there ({error})") from error
-        with client:
-            yield client
+def _named(item: Any) -> str:
+    return f"shard {item}" if isinstance(item, int) else str(item)

@@ -24,6 +24,7 @@ from gfield.object_staging import ObjectStaging, whole
 from gfield.objects import listing, put, remove, side_by_side, stamp
 from gfield.publish import store_attributes, text_columns
 from gfield.remote_shard import cached_shard
+from gfield.shard import hash_file
 from gfield.shard_task import INPUTS, Job, OnError, Record, ShardDone, build_shard, items_of, read_record, write_record
 from gfield.spec import ArraySpec, StoreSpec
 from gfield.staging import BuildError, is_of, tell_bad_frames
@@ -220,10 +221,13 @@ def publish_objects(job: ObjectJob) -> Manifest | None:
         If no frame could be read, or another builder has changed a shard meanwhile.
     """
     staging, target = job.staging, job.staging.target
-    records = staging.finished_shards(listing(target))
+    found = listing(target)
+    records = staging.finished_shards(found)
     described = InputRecord(staging.records, staging.records).read()[1]
     if len(records) < job.spec.shards or described is None:
-        return published(staging)
+        if (manifest := published(staging)) is not None:
+            staging.clear()
+        return manifest
     bad = sorted((frame for record in records.values() for frame in record.bad), key=lambda frame: frame.index)
     if len(bad) == job.spec.frames:
         staging.clear()
@@ -241,10 +245,11 @@ def publish_objects(job: ObjectJob) -> Manifest | None:
     # The root last of the metadata, so that plain Zarr readers find no store before all else is there.
     put(target / "zarr.json", metadata["zarr.json"])
     put(target / MANIFEST_PATH, manifest.to_bytes())
-    found = listing(target)
-    if len(staging.finished_shards(found)) < job.spec.shards:
+    now = listing(target)
+    changed = [path for path, entry in entries.items() if entry.fingerprint and now.get(path) != found[path]]
+    if any(hash_file(target / path) != entries[path][:2] for path in changed):  # the tag alone may be another one
         staging.retire()
         raise BuildError(f"{target}: another builder has changed its shards meanwhile; {_AGAIN}")
-    remove([target / path for path in found.keys() - {*entries, MANIFEST_PATH}])
+    remove([target / path for path in now.keys() - {*entries, MANIFEST_PATH}])
     staging.clear()
     return manifest

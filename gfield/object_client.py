@@ -19,15 +19,23 @@ from typing import Any
 from gfield.frame import UserError
 from gfield.object_path import ObjectPath
 
-_FIRST_RETRIES, _RETRIES = 3, 9  # from 0.1 s on, doubled up to 15 s: some 1 s, and some 40 s
-_READ_TIMEOUT_S = float(os.environ.get("GFIELD_READ_TIMEOUT", "30"))  # without a byte
+_FIRST_PATIENCE_S = 1.5
+_PATIENCE_S = 60.0
+_MOST_RETRIES = 20
+_LONGEST_PAUSE_S = 10.0
+_LONGEST_SILENCE_S = 30.0
 _IN_ENVIRONMENT = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+_BROKEN = re.compile(r"response body|invalid \w+ response")
 _answered: set[str] = set()
+
+
+class BrokenAnswer(OSError):
+    """An answer that has begun and is not whole; asked for again, it may be."""
 
 
 class MissingExtra(UserError):
@@ -53,8 +61,8 @@ def library(root: str) -> Any:
 def client(root: str) -> Any:
     """The client of a bucket or host: an obstore store.
 
-    A root that has answered once is waited for longer: a typing error is told in a second, and an outage in the
-    midst of a long run is sat out.
+    A root that has answered once is waited for longer, for ``GFIELD_PATIENCE`` seconds: a typing error is told in two
+    seconds, and a disturbance in the midst of a long run is sat out.
 
     Raises
     ------
@@ -63,7 +71,23 @@ def client(root: str) -> Any:
     PermissionError
         If there are no credentials.
     """
-    return _client(root, _RETRIES if root in _answered else _FIRST_RETRIES)
+    patience_s = longest_wait_s()
+    return _client(root, patience_s if root in _answered else min(_FIRST_PATIENCE_S, patience_s))
+
+
+def longest_wait_s() -> float:
+    """For how long a disturbance is sat out, in seconds.
+
+    Raises
+    ------
+    UserError
+        If ``GFIELD_PATIENCE`` is no number.
+    """
+    given = os.environ.get("GFIELD_PATIENCE", "")
+    try:
+        return float(given or _PATIENCE_S)
+    except ValueError as error:
+        raise UserError(f"GFIELD_PATIENCE is {given!r}, wanted a number of seconds") from error
 
 
 def forget() -> None:
@@ -73,18 +97,24 @@ def forget() -> None:
 
 
 @functools.cache
-def _client(root: str, retries: int) -> Any:
+def _client(root: str, patience_s: float) -> Any:
+    library(root)
     from obstore.store import HTTPStore, S3Store
 
     retry: Any = {
-        "max_retries": retries,
-        "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=15), "base": 2},
-        "retry_timeout": timedelta(minutes=3),
+        "max_retries": _MOST_RETRIES,
+        "backoff": {
+            "init_backoff": timedelta(seconds=0.1),
+            "max_backoff": timedelta(seconds=min(_LONGEST_PAUSE_S, patience_s)),
+            "base": 2,
+        },
+        "retry_timeout": timedelta(seconds=patience_s),
     }
     scheme, _, place = root.partition("://")
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     options: Any = {} if bundle is None else {"root_certificate": _read(bundle)}
-    options |= {"read_timeout": timedelta(seconds=_READ_TIMEOUT_S), "timeout": timedelta(minutes=10)}
+    silence_s = min(_LONGEST_SILENCE_S, max(2.0, patience_s))
+    options |= {"read_timeout": timedelta(seconds=silence_s), "timeout": timedelta(minutes=10)}
     if scheme != "s3":
         options["allow_http"] = scheme == "http"
         return HTTPStore(root, client_options=options, retry_config=retry)
@@ -144,6 +174,8 @@ def errors_of(path: ObjectPath) -> Iterator[None]:
     except exceptions.PreconditionError as error:
         raise OSError(errno.ESTALE, "it has been replaced since it was opened", str(path)) from error
     except (exceptions.BaseError, ValueError, RuntimeError) as error:
+        if _BROKEN.search(str(error)):
+            raise BrokenAnswer(errno.EIO, "the answer broke off", str(path)) from error
         raise OSError(errno.EIO, _explained(error), str(path)) from error
     else:
         _answered.add(path.root)
@@ -181,7 +213,6 @@ def _explained(error: Exception) -> str:
         ("operation timed out", "no answer within the time allowed"),
         ("dns error", "no such host"),
         ("error sending request", f"no server answers there{_asked(text)}"),
-        ("decoding response body", "the answer broke off"),
     ):
         if sign in text:
             return said

@@ -74,6 +74,10 @@ class ObjectPath:
         """Itself: a URL means the same everywhere."""
         return self
 
+    def absolute(self) -> ObjectPath:
+        """Itself."""
+        return self
+
     def __truediv__(self, below: str) -> ObjectPath:
         return ObjectPath(self.root, f"{self.key}/{below}".strip("/"))
 

@@ -154,7 +154,9 @@ class ObjectStaging:
         self.clear()
 
     def clear(self) -> None:
-        """Remove what is beside a store that is finished or given up; the claim last."""
+        """Remove what is beside a store that is finished or given up, the claim last; not what is another one's."""
+        if not self.is_claimed() and is_there(self.claim):
+            return
         paths = listing(self.records).keys() - {"claim.json"}
         remove([self.records / path for path in paths])
         remove([self.claim])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,13 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from gfield.object_client import client, errors_of, library
+from gfield.object_client import BrokenAnswer, client, errors_of, library, longest_wait_s
 from gfield.object_path import ObjectPath
 
 T = TypeVar("T")
 
 THREADS = 16  # requests that wait side by side
-_ATTEMPTS = 4  # for a body that breaks off, which the client does not ask for again
+_LONGEST_PAUSE_S = 10.0
 PIECE = 8 << 20
 _LISTED = 1000
 _BLOCK_BYTES = 1 << 18
@@ -46,7 +47,10 @@ def read(path: ObjectPath, most: int) -> bytes:
         answer = library(path.root).get(client(path.root), path.key)
         if answer.meta["size"] > most:
             raise OSError(errno.EFBIG, f"More than {most} bytes", str(path))
-        return bytes(answer.bytes())
+        data = bytes(answer.bytes())
+        if len(data) != answer.meta["size"]:
+            raise BrokenAnswer(errno.EIO, f"{len(data)} bytes came, {answer.meta['size']} wanted", str(path))
+        return data
 
     return _patiently(path, ask)
 
@@ -66,7 +70,7 @@ def read_range(path: ObjectPath, start: int, length: int, tag: str = "") -> memo
             options["if_match"] = tag
         data = memoryview(library(path.root).get(client(path.root), path.key, options=options).bytes())
         if len(data) != length:
-            raise OSError(errno.EIO, f"the server gave {len(data)} bytes at {start}, {length} wanted", str(path))
+            raise BrokenAnswer(errno.EIO, f"{len(data)} bytes came, {length} wanted", str(path))
         return data
 
     return _patiently(path, ask)
@@ -79,7 +83,7 @@ def read_end(path: ObjectPath, length: int) -> tuple[memoryview, ObjectStamp]:
         answer = library(path.root).get(client(path.root), path.key, options={"range": {"suffix": length}})
         data, found = memoryview(answer.bytes()), _stamp_of(answer.meta)
         if len(data) != min(length, found.size):
-            raise OSError(errno.EIO, f"the server gave {len(data)} bytes at its end, {length} wanted", str(path))
+            raise BrokenAnswer(errno.EIO, f"{len(data)} bytes came, {length} wanted", str(path))
         return data, found
 
     return _patiently(path, ask)
@@ -258,19 +262,17 @@ class RangedFile(io.RawIOBase):
 
 
 def _patiently(path: ObjectPath, ask: Callable[[], T]) -> T:
-    """Ask again where an answer has broken off; what the server refuses is refused."""
-    for attempt in range(_ATTEMPTS):
+    """Ask again where an answer has broken off, which the client does not; what the server refuses is refused."""
+    end, pause_s = time.monotonic() + longest_wait_s(), 0.05
+    while True:
         try:
             with errors_of(path):
                 return ask()
-        except OSError as error:
-            if error.errno != errno.EIO or attempt == _ATTEMPTS - 1 or not _may_be_better_later(error):
+        except BrokenAnswer:
+            if time.monotonic() + pause_s > end:
                 raise
-    raise AssertionError
-
-
-def _may_be_better_later(error: OSError) -> bool:
-    return any(said in str(error.strerror) for said in ("broke off", "bytes at"))
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _stamp_of(meta: Any) -> ObjectStamp:

@@ -93,9 +93,13 @@ def hatch(size_WH: tuple[int, int]) -> U1:
 def field_picture(field_HW: F2, size_WH: tuple[int, int]) -> U1:
     """The field in greys, white from its 99.5th percentile up; (H, W, 3) in the size asked for."""
     strength_HW = field_HW.astype(np.float32)
-    white = float(np.percentile(strength_HW, 99.5)) or float(strength_HW.max()) or 1.0
-    strength_HW = np.minimum(strength_HW / np.float32(white), np.float32(1))
+    strength_HW = np.minimum(strength_HW / np.float32(field_white(strength_HW)), np.float32(1))
     # Averaging dims lines one pixel wide, crowded ones less than lone ones; the root lifts what is faint.
     small_HW = cv2.resize(strength_HW, size_WH, interpolation=cv2.INTER_AREA)
     grey_HW = np.rint(np.sqrt(small_HW) * 255).astype(np.uint8)
     return np.repeat(grey_HW[..., None], 3, axis=2)
+
+
+def field_white(strength_HW: F4) -> float:
+    """The strength from which a field is shown white: its 99.5th percentile or, of few edges, its greatest."""
+    return float(np.percentile(strength_HW, 99.5)) or float(strength_HW.max()) or 1.0

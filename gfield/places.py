@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeAlias, cast
 from gfield import files
 from gfield.files import MOST_NOTE_BYTES, FileStamp
 from gfield.object_path import Location, ObjectPath
-from gfield.objects import ObjectStamp, RangedFile, ReadAhead, put, read, stamp
+from gfield.objects import ObjectStamp, RangedFile, ReadAhead, put, read, remove, stamp
 
 Stamp: TypeAlias = FileStamp | ObjectStamp
 ReadRange: TypeAlias = Callable[[int, int], bytes | memoryview]
@@ -101,6 +101,14 @@ def write_whole(place: Location, data: bytes, scratch: Location | None = None, *
         put(place, data)
         return
     files.write_atomically(place, data, cast(Path | None, scratch), durable=durable)
+
+
+def remove_file(place: Location) -> None:
+    """Remove a file or an object, if it is there."""
+    if isinstance(place, ObjectPath):
+        remove([place])
+    else:
+        place.unlink(missing_ok=True)
 
 
 def is_there(place: Location) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gfield.contact_sheet import SheetRow, contact_sheet
 from gfield.levels import UInt8
 from gfield.manifest import StoreError
-from gfield.report import SheetRow, contact_sheet
 from gfield.store import Store
 
 

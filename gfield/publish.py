@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from gfield.hierarchy import hierarchy_files
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
 from gfield.object_path import Location
 from gfield.shard_task import Record
+from gfield.software import NAMED, version_of
 from gfield.spec import FORMAT_VERSION, StoreSpec
 
 EXCLUDED = "excluded"
@@ -26,7 +26,6 @@ _TITLES = {
     "nyu": "NYU Depth v2, labelled frames",
     "nyu-raw": "NYU Depth v2, raw scenes",
 }
-_SOFTWARE = ("gfield", "numcodecs", "numpy", "opencv-python-headless", "zarr")
 
 
 def text_columns(source: Source, excluded: Collection[int] = ()) -> dict[str, list[str]]:
@@ -61,7 +60,7 @@ def store_attributes(
         "source_files": [dict(entry) for entry in source_files],
         "left_out": [{"name": left_out.name, "reason": left_out.reason} for left_out in source.left_out],
         "excluded": excluded,
-        "software": {name: version for name in _SOFTWARE if (version := _version(name))},
+        "software": {name: version for name in NAMED if (version := version_of(name))},
     }
 
 
@@ -136,10 +135,3 @@ def _without_folders(reason: str, folders: Iterable[Location]) -> str:
     for folder in folders:
         reason = reason.replace(printable(f"{folder}/"), "")
     return reason
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -49,8 +49,14 @@ class RemoteShard:
     def __init__(self, path: ObjectPath, frames_per_shard: int, codec: Codec) -> None:
         self.path = path
         self._codec = codec
-        stored, (self.size, self._tag) = read_end(path, bytes_of_index(frames_per_shard))
-        self._index_F2 = checked_index(path, stored, self.size, frames_per_shard)
+        try:
+            self._read_index(frames_per_shard)
+        except ChecksumError:
+            self._read_index(frames_per_shard)  # it may have been the way here
+
+    def _read_index(self, frames_per_shard: int) -> None:
+        stored, (self.size, self._tag) = read_end(self.path, bytes_of_index(frames_per_shard))
+        self._index_F2 = checked_index(self.path, stored, self.size, frames_per_shard)
 
     def place(self, slot: int) -> tuple[int, int]:
         """First byte and length of the frame at ``slot``; a `ChecksumError` where there is none."""
@@ -129,6 +135,18 @@ def cached_shard(path: ObjectPath, entry: Entry, cache: Path) -> Path:
         if kept.stat().st_size == entry.size:
             return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _fetch(path, entry, kept)
+    except ChecksumError:
+        _fetch(path, entry, kept)  # it may have been the way here
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}; the cache of shards", str(cache)) from error
+        raise
+    return kept
+
+
+def _fetch(path: ObjectPath, entry: Entry, kept: Path) -> None:
     temporary = temporary_name(kept.parent)
     try:
         hasher = blake3()
@@ -139,10 +157,5 @@ def cached_shard(path: ObjectPath, entry: Entry, cache: Path) -> Path:
         if hasher.hexdigest() != entry.blake3:
             raise ChecksumError(f"{path}: does not match its hash")
         temporary.replace(kept)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}; the cache of shards", str(cache)) from error
-        raise
     finally:
         temporary.unlink(missing_ok=True)
-    return kept

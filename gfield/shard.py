@@ -65,11 +65,24 @@ class ShardWriter:
     def append(self, frame: npt.NDArray[np.generic]) -> None:
         """Encode one frame and add it behind the last one."""
         payload, crc = self._codec.encode(frame)
+        self._append(payload if isinstance(payload, bytes) else payload.data, crc)
+
+    def append_stored(self, chunk: bytes) -> None:
+        """Add one frame as another writer of the same codec has stored it, checksum and all."""
+        self._append(chunk)
+
+    def _append(self, *pieces: bytes | memoryview) -> None:
         start = self._file.size
-        self._write(payload if isinstance(payload, bytes) else payload.data)
-        self._write(crc)
+        for piece in pieces:
+            self._write(piece)
         self._index_F2[self._frames] = start, self._file.size - start
         self._frames += 1
+
+    def settle(self) -> list[list[int]]:
+        """Let the file have all frames that were added, though this process die; offset and length of each."""
+        self._file.settle()
+        places: list[list[int]] = self._index_F2[: self._frames].tolist()
+        return places
 
     def finish(self) -> Written:
         """Write the index, force everything to the disk, close, and return size and hash."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from gfield.manifest import Entry
 from gfield.object_path import Location, ObjectPath
 from gfield.objects import listing, remove
 from gfield.places import read_file, write_whole
+from gfield.progress import SUFFIX, Progress
 from gfield.shard import Shard, ShardWriter, hash_file
 from gfield.spec import ArraySpec, StoreSpec, level_name, note, read_note
 from gfield.worker import settle_worker
@@ -48,6 +50,9 @@ class Job:
         any finished store, unless something is made of them; `gfield verify` is what reads them.
     elsewhere
         Shards that are in place, and not in ``store``: in the bucket that the store is built in.
+    progress
+        Whether to keep what is done of a shard, for whoever goes on with it if this process dies: on a cluster, where
+        workers come and go.
     """
 
     source: Source
@@ -58,6 +63,7 @@ class Job:
     on_error: OnError = "stop"
     finished: Path | None = None
     elsewhere: frozenset[str] = frozenset()
+    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,8 @@ def forget_records(records: Location) -> int:
         remove(known)
         return len(known)
     forgotten = 0
+    for path in records.glob(f"[0-9]*{SUFFIX}"):
+        path.unlink(missing_ok=True)
     for path in records.glob("[0-9]*.json"):
         path.unlink(missing_ok=True)
         forgotten += 1
@@ -183,12 +191,15 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
     if use_stored_rgb and (wrong := [spec for spec in stored_rgb if not _has_its_hash(job, spec, shard, in_place)]):
         in_place = {path: entry for path, entry in in_place.items() if path not in {s.shard_path(shard) for s in wrong}}
         todo, use_stored_rgb = [spec for spec in specs.values() if spec.shard_path(shard) not in in_place], False
-    made: Iterator[Mapping[str, Array] | BadFrame]
+    progress = None
+    make: Callable[[int], Iterator[Mapping[str, Array] | BadFrame]]
     if use_stored_rgb:
-        made = _fields_from_stored_rgb(job, shard, todo)
+        make = partial(_fields_from_stored_rgb, job, shard, todo)
     else:
-        made = _arrays_from_source(job, shard, todo, record.bad)
-    written, bad = _write_shards(job, shard, todo, made, on_frame)
+        make = partial(_arrays_from_source, job, shard, todo, record.bad)
+        if job.progress and not record.bad:
+            progress = Progress(job.records, job.scratch, shard, len(frames), todo)
+    written, bad = _write_shards(job, shard, todo, make, progress, on_frame)
     if bad and job.on_error == "stop":
         return ShardDone(shard, len(frames), 0, bad)
     if in_place and set(bad) - set(record.bad):
@@ -197,6 +208,8 @@ def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None
         return build_shard(job, shard)
     bad = bad or record.bad
     write_record(job.records, job.scratch, shard, Record({**in_place, **written}, bad))
+    if progress is not None:
+        progress.forget()
     return ShardDone(shard, len(frames), sum(entry.size for entry in written.values()), bad)
 
 
@@ -233,10 +246,14 @@ def _write_shards(
     job: Job,
     shard: int,
     todo: list[ArraySpec],
-    made: Iterator[Mapping[str, Array] | BadFrame],
+    make: Callable[[int], Iterator[Mapping[str, Array] | BadFrame]],
+    progress: Progress | None,
     on_frame: Callable[[], None] | None,
 ) -> tuple[dict[str, Entry], tuple[BadFrame, ...]]:
-    """Encode frames as they come, all arrays in step; rename into place unless a bad frame stops the build."""
+    """Encode frames as they come, all arrays in step; rename into place unless a bad frame stops the build.
+
+    ``make`` gives the shard's frames from the one on that it is called with.
+    """
     bad: list[BadFrame] = []
     with ExitStack() as stack:
         temporaries: dict[str, Path] = {}
@@ -247,12 +264,15 @@ def _write_shards(
             writers[spec.key] = ShardWriter(temporaries[spec.key], job.spec.frames_per_shard, spec.codec)
             stack.callback(writers[spec.key].close)
         empty = {spec.key: np.full(spec.frame_shape, spec.fill, spec.dtype) for spec in todo}
-        for arrays in made:
+        done = progress.go_on(writers) if progress is not None else 0
+        for arrays in make(done):
             if isinstance(arrays, BadFrame):
                 bad.append(arrays)
                 arrays = empty  # noqa: PLW2901
             for spec in todo:
                 writers[spec.key].append(arrays[spec.key])
+            if progress is not None and not bad:
+                progress.keep(writers, temporaries)
             if on_frame is not None:
                 on_frame()
         if bad and job.on_error == "stop":
@@ -282,23 +302,23 @@ def _put_in_place(finished: Path, store: Path, shard_path: str, spec: ArraySpec)
 
 
 def _arrays_from_source(
-    job: Job, shard: int, todo: list[ArraySpec], known_bad: tuple[BadFrame, ...]
+    job: Job, shard: int, todo: list[ArraySpec], known_bad: tuple[BadFrame, ...], first: int
 ) -> Iterator[Mapping[str, Array] | BadFrame]:
-    """The wanted arrays of each frame of the shard, in buffers that the next frame overwrites.
+    """The wanted arrays of the shard's frames from its ``first`` on, in buffers that the next frame overwrites.
 
     A frame that is known to be bad is so in every array, also in those that could be read.
     """
     of_source = {"gradient": "rgb", "depth_native": "depth"}
     needs = frozenset(of_source.get(spec.name, spec.name) for spec in todo)
     layers = FrameLayers(job.spec, todo)
-    frames = job.spec.shard_frames(shard)
+    frames = job.spec.shard_frames(shard)[first:]
     bad = {frame.index: frame for frame in known_bad}
     for frame in job.source.read(frames.start, frames.stop, needs):
         seen = bad.get(frame.index, frame)
         yield seen if isinstance(seen, BadFrame) else layers.of(seen)
 
 
-def _fields_from_stored_rgb(job: Job, shard: int, todo: list[ArraySpec]) -> Iterator[Mapping[str, Array]]:
+def _fields_from_stored_rgb(job: Job, shard: int, todo: list[ArraySpec], first: int) -> Iterator[Mapping[str, Array]]:
     """Gradient fields recomputed from the store's own RGB, which every level keeps."""
     specs = job.spec.array_specs()
     layers = FrameLayers(job.spec, todo)
@@ -310,7 +330,7 @@ def _fields_from_stored_rgb(job: Job, shard: int, todo: list[ArraySpec]) -> Iter
             path = job.store / of_level.shard_path(shard)
             shards[spec.key] = stack.enter_context(Shard(path, job.spec.frames_per_shard, of_level.codec))
             rgb[spec.key] = np.empty(of_level.frame_shape, np.uint8)
-        slots = range(len(job.spec.shard_frames(shard)))
+        slots = range(first, len(job.spec.shard_frames(shard)))
         for stored in shards.values():
             for slot in slots:
                 stored.will_read(slot)

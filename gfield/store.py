@@ -24,7 +24,7 @@ from blake3 import blake3
 from gfield.attributes import spec_of
 from gfield.chunks import past_caches
 from gfield.codec import ChecksumError
-from gfield.files import file_size
+from gfield.files import MOST_NOTE_BYTES, file_size
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
 from gfield.object_path import Location, ObjectPath, location
 from gfield.objects import listing, side_by_side
@@ -150,8 +150,10 @@ class Store:
             If there is none of that name, or it is missing or damaged.
         """
         try:
-            known = is_text_column(read_file(self.path / column / "zarr.json"), len(self))
-        except OSError:
+            known = is_text_column(self.file(f"{column}/zarr.json"), len(self))
+        except OSError as error:
+            if isinstance(self.path, ObjectPath) and not isinstance(error, FileNotFoundError):
+                raise StoreError(f"{error.filename}: {error.strerror}") from error
             known = False
         if not known:
             raise StoreError(f"{self.path}: no text column {column!r}")
@@ -159,7 +161,7 @@ class Store:
         if path not in self.manifest.files:
             return np.full(len(self), "")  # Zarr writes no chunk of nothing but empty texts
         try:
-            chunk, wanted = read_file(self.path / path, MOST_BYTES), self.manifest.files[path]
+            chunk, wanted = self.file(path, MOST_BYTES), self.manifest.files[path]
             if (len(chunk), blake3(chunk).hexdigest()) != (wanted.size, wanted.blake3):
                 raise ValueError("does not match its hash")
             return decode_texts(chunk, len(self))
@@ -167,15 +169,18 @@ class Store:
             self._refuse_others(path)
             raise StoreError(f"{self.path}: {path}: {_because(error)}") from error
 
-    def file(self, path: str) -> bytes:
-        """A small file of the store, such as ``"640x480/rgb/zarr.json"``, as it is.
+    def file(self, path: str, most: int = MOST_NOTE_BYTES) -> bytes:
+        """A small file of the store, such as ``"640x480/rgb/zarr.json"``, as it is, of at most so many bytes.
 
         Raises
         ------
         OSError
             If it cannot be read.
         """
-        return read_file(self.path / path)
+        data, wanted = read_file(self.path / path, most), self.manifest.files.get(path)
+        if isinstance(self.path, ObjectPath) and wanted and len(data) != wanted.size:
+            data = read_file(self.path / path, most)  # it may have been the way here
+        return data
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.intp]:
         """Row numbers of a split, in order; without one, of all frames that could be read.

@@ -14,6 +14,8 @@ from hypothesis import settings
 import gfield
 from gfield.sample.nyu_mat import LabelledFrame, write_nyu_mat, write_splits
 
+from .browser import chromium, complaints, page  # noqa: F401 (fixtures)
+
 # Machines are shared and noisy: a slow example is not a wrong one.
 settings.register_profile("gfield", deadline=None)
 settings.load_profile("gfield")

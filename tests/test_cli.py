@@ -67,7 +67,7 @@ def test_a_group_without_a_command_shows_its_help(arguments):
     assert "Commands:" in gfield(*arguments, code=2).output
 
 
-@pytest.mark.parametrize("command", ["build", "plan", "info", "verify", "preview", "sample"])
+@pytest.mark.parametrize("command", ["build", "plan", "info", "verify", "preview", "sample", "view"])
 def test_every_command_has_help(command):
     assert "Usage:" in gfield(command, "--help").output
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,37 +14,14 @@ from pathlib import Path
 import pytest
 
 from gfield.build import build_store
-from gfield.dispatch import ClusterError, local_cluster, run_on_cluster
+from gfield.clusters import local_cluster
+from gfield.dispatch import run_on_cluster
 from gfield.specify import make_spec
 from gfield.staging import Staging
+from gfield.worker_check import ClusterError
 
+from .dask_clusters import Cluster
 from .trees import tree
-
-
-class Cluster:
-    """A scheduler and workers, started as their users start them."""
-
-    def __init__(self, folder, stack):
-        self._stack = stack
-        self._file = folder / "scheduler.json"
-        self._log = stack.enter_context((folder / "log").open("wb"))
-        # No dashboard: it would need bokeh.
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        deadline = time.monotonic() + 30
-        while not self._file.exists() or not self._file.read_text():
-            assert time.monotonic() < deadline, "the scheduler does not start"
-            time.sleep(0.02)
-        self.address = json.loads(self._file.read_text())["address"]
-
-    def add_worker(self):
-        return self._start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
-
-    def _start(self, role, *arguments):
-        command = [sys.executable, "-m", "dask", role, *arguments, "--scheduler-file", str(self._file)]
-        process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-        return process
 
 
 @pytest.fixture

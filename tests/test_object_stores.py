@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import h5py
 import numpy as np
@@ -27,6 +28,7 @@ from gfield.objects import listing, put, remove
 from gfield.specify import make_spec
 from gfield.staging import BuildError
 
+from .dask_clusters import Cluster
 from .object_server import SECRET, make_bucket, objects_below, proxy_before, put_tree, settings, start_server
 from .trees import tree
 
@@ -89,6 +91,14 @@ def test_a_store_in_a_bucket_reads_as_the_folder_it_was_copied_from(stored, buil
     assert remote.names.tolist() == local.names.tolist()
     assert remote.manifest.root == local.manifest.root
     remote.check_files()
+
+
+def test_the_report_of_a_store_in_a_bucket_is_that_of_the_folder(stored, built, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = run("report", stored, "--frames", 2, "--worst", 1)
+    assert "\nnyu.zarr.html: " in said
+    run("report", built, "--frames", 2, "--worst", 1, "--out", "local.html")
+    assert (tmp_path / "nyu.zarr.html").read_bytes() == (tmp_path / "local.html").read_bytes()
 
 
 def test_frames_that_lie_together_are_one_request(stored, proxy):
@@ -348,3 +358,22 @@ def test_the_library_that_is_missing_is_named(tmp_path):
         [sys.executable, "-c", script, "info", "s3://b/x"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (1, "Error: s3://b: obstore is not installed; pip install 'gfield[s3]'\n")
+
+
+# Clusters
+
+
+def test_workers_of_a_cluster_build_in_a_bucket_by_credentials_of_their_own(bucket, nyu_mat, built, tmp_path_factory):
+    words = ("build", "nyu", nyu_mat, f"{bucket}/nyu.zarr", "--frames-per-shard", 2)
+    with ExitStack() as stack:
+        cluster = Cluster(tmp_path_factory.mktemp("cluster"), stack)
+        poor = cluster.add_worker(env={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "none"})
+        said = run(*words, "--scheduler", cluster.address, code=1)
+        assert "no credentials" in said
+        assert "wanted a bucket that all workers may use" in said
+        poor.kill()
+        poor.wait()
+        cluster.add_worker()
+        run(*words, "--scheduler", cluster.address)
+    assert objects_below(f"{bucket}/nyu.zarr") == tree(built)
+    assert {path.split("/")[0] for path in listing(location(bucket + "/"))} == {"nyu.zarr"}

@@ -1,272 +1,368 @@
-"""The contact sheet: what is where, one depth scale for all, holes that pass for no depth, and no cut text."""
+"""The report of a store: right numbers, the frames that do not fit at its head, and a page that anybody can read."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from itertools import pairwise
+from typing import Any
 
-import cv2
-import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from click.testing import CliRunner
 
-from gfield.frame import UserError
-from gfield.pictures import (
-    DEPTH_COLOURS,
-    HATCH_GROUND,
-    HATCH_LINE,
-    DepthRange,
-    depth_picture,
-    depth_range,
-    field_picture,
-    hatch,
-    ticks,
+import cli
+import gfield
+from gfield.report.measures import bin_edges, measure_store
+from gfield.report.page import page as page_of
+from gfield.sample.nyu_mat import write_nyu_mat, write_splits
+
+from .browser import NARROW, WIDE, overflow, resized
+from .conftest import labelled_frame
+from .page_reader import Page
+from .test_make3d import add_pair
+
+EVIL = "</style><script>alert(1)</script>&amp;\"'"
+
+
+@pytest.fixture(scope="module")
+def clear(frames):
+    """Frames whose things stand out against what is behind them, as they hardly do in that of seed 6."""
+    return [*frames[:6], *frames[8:], *(labelled_frame(seed) for seed in (11, 12))]
+
+
+def run(*arguments: Any, code: int = 0) -> str:
+    """The command's output; checks the exit code, and that there is no traceback."""
+    result = CliRunner().invoke(cli.gfield, ["report", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def store_of(folder, frames, *, scenes=None, **options):
+    """A store of labelled frames, through the .mat that NYU comes as."""
+    folder.mkdir(exist_ok=True)
+    mat = folder / "nyu_depth_v2_labeled.mat"
+    write_nyu_mat(mat, frames, scenes or [f"kitchen_{n:04d}" for n in range(len(frames))], ["kitchen"] * len(frames))
+    write_splits(folder / "splits.mat", range(1, len(frames) + 1), [])
+    source = gfield.open_nyuv2(mat)
+    gfield.build_store(source, folder / "nyu.zarr", gfield.make_spec(source, levels_WH=[(320, 240)], **options))
+    return folder / "nyu.zarr"
+
+
+def facts_of(store) -> dict:
+    return json.loads(run(store, "--json"))
+
+
+def mirrored(frame, names):
+    return frame._replace(**{name: np.ascontiguousarray(getattr(frame, name)[:, ::-1]) for name in names})
+
+
+# Frames that do not fit
+
+
+@pytest.mark.parametrize("names", [["depth_HW"], ["rgb_HWC"]], ids=["depth", "picture"])
+def test_the_one_frame_that_is_mirrored_is_the_worst_and_called_so(clear, names, tmp_path):
+    changed = [mirrored(frame, names) if n == 4 else frame for n, frame in enumerate(clear)]
+    store = store_of(tmp_path / "x", changed)
+    facts = facts_of(store)
+    assert facts["measured"]["worst"][0] == 4
+    assert [f["row"] for f in facts["measured"]["frames"] if f["agreement"]["verdict"] != "good"] == [4]
+    assert facts["measured"]["frames"][4]["agreement"]["verdict"] == "mirrored"
+    assert facts["findings"][0].startswith("Depth fits better mirrored in frame 4 (0005).")
+    said = run(store)
+    assert "look: Depth fits better mirrored in frame 4 (0005)." in said
+    text = Page((tmp_path / "x" / "nyu.zarr.html").read_text()).text
+    shown = text[text.index("Worst frames") :]
+    assert shown.index("0005") < min(
+        shown.index(f"{n + 1:04d}") for n in range(10) if n != 4 and f"{n + 1:04d}" in shown
+    )
+    assert "mirrored it would be" in shown
+
+
+def test_depths_of_each_others_pictures_are_the_two_worst(clear, tmp_path):
+    changed = list(clear)
+    changed[2], changed[7] = (
+        clear[2]._replace(depth_HW=clear[7].depth_HW),
+        clear[7]._replace(depth_HW=clear[2].depth_HW),
+    )
+    facts = facts_of(store_of(tmp_path / "x", changed))
+    assert set(facts["measured"]["worst"][:2]) == {2, 7}
+    told = {f["row"] for f in facts["measured"]["frames"] if f["agreement"]["verdict"] != "good"}
+    assert told == {2, 7}
+
+
+def test_a_store_that_is_mirrored_as_a_whole_is_told_so(clear, tmp_path):
+    facts = facts_of(store_of(tmp_path / "x", [mirrored(frame, ["depth_HW"]) for frame in clear[:5]]))
+    assert "Depth fits better mirrored in 5 frames: " in facts["findings"][0]
+    assert "Most of the store's depth is mirrored against its pictures." in facts["findings"][0]
+
+
+def test_right_frames_are_not_accused(clear, tmp_path):
+    facts = facts_of(store_of(tmp_path / "x", clear))
+    assert facts["findings"] == []
+    assert {frame["agreement"]["verdict"] for frame in facts["measured"]["frames"]} == {"good"}
+
+
+def test_the_one_mirrored_frame_among_real_ones_is_the_worst(real_nyu, tmp_path):
+    from gfield.sample.nyu_mat import LabelledFrame
+
+    source = gfield.open_nyuv2(real_nyu)
+    taken = [frame.arrays for frame in source.read(0, 8, frozenset({"rgb", "depth"}))]
+    zero = np.zeros((480, 640), np.float32)
+    real = [LabelledFrame(a["rgb"].copy(), a["depth"].copy(), zero, zero.astype(np.uint16)) for a in taken]
+    assert not facts_of(store_of(tmp_path / "right", real))["findings"]
+    real[3] = mirrored(real[3], ["depth_HW"])
+    facts = facts_of(store_of(tmp_path / "wrong", real))
+    assert facts["measured"]["worst"][0] == 3
+    assert [f["agreement"]["verdict"] for f in facts["measured"]["frames"]].count("mirrored") == 1
+    assert facts["measured"]["frames"][3]["agreement"]["verdict"] == "mirrored"
+
+
+# Numbers
+
+
+def test_shares_and_counts_are_those_of_the_arrays(clear, tmp_path):
+    holed = [frame._replace(depth_HW=np.where(np.arange(640) < 64 * n, 0, frame.depth_HW).astype(np.float32))
+             for n, frame in enumerate(clear[:3])]  # fmt: skip
+    path = store_of(tmp_path / "x", holed, optional=("raw_depth",))
+    store, facts = gfield.open_store(path), facts_of(path)
+    rows = range(3)
+    field, depth, raw = (store.read(f"320x240/{name}", rows) for name in ("gradient", "depth", "raw_depth"))
+    region = store.spec.level_region((320, 240))
+    inside = field[:, region.top : region.bottom, region.left : region.right]
+    for row, frame in enumerate(facts["measured"]["frames"]):
+        assert frame["coverage"] == pytest.approx((inside[row] > 0).mean())
+        assert frame["holes"] == pytest.approx(0.1 * row)
+        assert frame["raw_holes"] == pytest.approx((raw[row] == 0).mean())
+    edges = np.array(facts["measured"]["depth_bin_edges_m"])
+    assert edges[[0, 20, -1]] == pytest.approx([0.1, 1, 1000])
+    wanted, _ = np.histogram(depth[np.isfinite(depth)], bins=edges)
+    assert np.abs(np.array(facts["measured"]["depth_pixels"]["train"]) - wanted).sum() <= 4  # on a bin's very end
+    assert facts["measured"]["level"] == "320x240"
+    assert facts["frames"] == facts["measured"]["of"] == 3
+
+
+def test_nearer_and_farther_than_all_bins_is_counted_at_the_ends(clear, tmp_path):
+    depth = np.full((480, 640), 0.01, np.float32)
+    depth[:240] = 5000
+    facts = facts_of(store_of(tmp_path / "x", [clear[0]._replace(depth_HW=depth)]))
+    counts = facts["measured"]["depth_pixels"]["train"]
+    assert (counts[0], counts[-1], sum(counts)) == (320 * 120, 320 * 120, 320 * 240)
+    assert len(counts) == len(bin_edges()) - 1
+
+
+def test_a_sample_is_spread_evenly_and_the_page_says_so(built, tmp_path):
+    out = tmp_path / "page.html"
+    said = run(built, "--sample", 4, "--out", out)
+    assert said.startswith("4 frames of 10 measured at 320x240\n")
+    assert "on 4 of 10 frames, evenly spread" in Page(out.read_text()).text
+    store = gfield.open_store(built)
+    assert [f.row for f in measure_store(store, sample=4).frames] == [0, 3, 6, 9]
+    assert [f.row for f in measure_store(store, sample=99).frames] == list(range(10))
+
+
+def test_the_page_depends_on_the_store_alone(built, tmp_path, monkeypatch):
+    run(built, "--out", tmp_path / "a.html")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(built, tmp_path / "elsewhere" / "nyu.zarr")
+    monkeypatch.chdir(tmp_path / "elsewhere" / "nyu.zarr")
+    run(".")
+    assert (tmp_path / "elsewhere" / "nyu.zarr.html").read_bytes() == (tmp_path / "a.html").read_bytes()
+
+
+def test_scenes_of_both_splits_are_found(clear, tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    write_nyu_mat(folder / "nyu_depth_v2_labeled.mat", clear[:4], ["a_1", "b_1", "a_1", "c_1"], ["x"] * 4)
+    write_splits(folder / "splits.mat", [1, 2], [3, 4])
+    source = gfield.open_nyuv2(folder / "nyu_depth_v2_labeled.mat")
+    gfield.build_store(source, folder / "nyu.zarr", gfield.make_spec(source, levels_WH=[(320, 240)]))
+    assert facts_of(folder / "nyu.zarr")["findings"] == ["1 scene of both train and test: a_1."]
+
+
+# All kinds of stores
+
+
+def test_one_frame_alone_has_a_page(clear, tmp_path):
+    store = store_of(tmp_path / "x", clear[:1])
+    assert run(store).startswith("1 frame measured at 320x240\n")
+    assert "1 train" in Page(store.with_name("nyu.zarr.html").read_text()).text
+
+
+def test_a_store_without_depth_and_with_a_picture_that_cannot_be_read(tmp_path):
+    import cv2
+
+    folder = tmp_path / "<script>alert(1)"
+    folder.mkdir()
+    for n in range(2):
+        cv2.imwrite(str(folder / f"{n}.png"), labelled_frame(n).rgb_HWC[..., ::-1])
+    (folder / "bad.png").write_bytes(b"no picture")
+    source = gfield.open_images(tmp_path)
+    spec = gfield.make_spec(source, levels_WH=[(320, 240)])
+    gfield.build_store(source, tmp_path / "pictures.zarr", spec, on_error="skip")
+    run(tmp_path / "pictures.zarr")
+    page = Page((tmp_path / "pictures.zarr.html").read_text())
+    assert "1 frame could not be read" in page.text
+    assert "a JPEG or PNG wanted" in page.text
+    assert "<script>alert(1)/0.png" in page.text
+    assert "agree" not in page.text
+    assert len(page.images) == 4
+    facts = facts_of(tmp_path / "pictures.zarr")
+    assert [(f["row"], f["holes"], f["agreement"]) for f in facts["measured"]["frames"]] == [
+        (0, None, None),
+        (1, None, None),
+    ]
+
+
+def test_portrait_frames_with_a_laser_of_its_own_grid(tmp_path):
+    for n in range(2):
+        add_pair(tmp_path / "make3d", f"p-{n}t000")
+    source = gfield.open_make3d(tmp_path / "make3d")
+    gfield.build_store(source, tmp_path / "make3d.zarr", gfield.make_spec(source))
+    facts = facts_of(tmp_path / "make3d.zarr")
+    assert facts["measured"]["level"] == "240x320"
+    run(tmp_path / "make3d.zarr")
+    page = Page((tmp_path / "make3d.zarr.html").read_text())
+    assert {(image["width"], image["height"]) for image in page.images} == {("240", "320")}
+
+
+def test_clear_without_any_depth_are_told(clear, tmp_path):
+    bare = clear[0]._replace(depth_HW=np.zeros((480, 640), np.float32))
+    store = store_of(tmp_path / "x", [bare, clear[1]])
+    assert "There is no depth at all in frame 0 (0001)." in facts_of(store)["findings"]
+    run(store)
+    assert (
+        "In 1 of 2 frames there are too few edges to tell." in Page(store.with_name("nyu.zarr.html").read_text()).text
+    )
+
+
+# Mistakes, and what is wrong with a store
+
+
+def test_a_damaged_shard_is_one_line_and_leaves_no_page(built, tmp_path):
+    shutil.copytree(built, tmp_path / "nyu.zarr")
+    shard = tmp_path / "nyu.zarr" / "320x240" / "depth" / "c" / "2" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    shard.write_bytes(data)
+    said = run(tmp_path / "nyu.zarr", code=1)
+    assert said.startswith("Error: ")
+    assert "320x240/depth" in said
+    assert "gfield verify --repair" in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("page.txt", "ends in '.txt', wanted .html"),
+        ("nyu.zarr/page.html", "inside the store"),
+        ("nowhere/page.html", "nowhere, wanted one that is there"),
+    ],
 )
-from gfield.report import BACKGROUND, MARGIN, NAME, SheetRow, _fitted, _width, contact_sheet, write_png
-
-TILE_Y = 84 + 26 + 24  # header, heads, caption
-SCALES = st.builds(lambda near, ratio: DepthRange(near, near * ratio), st.floats(0.01, 100), st.floats(1.05, 1000))
-
-
-def sheet_row(size_WH=(640, 480), *, seed=0, name="0021 kitchen_0004", split="train", depth=None) -> SheetRow:
-    """A frame with a corner of its own colour at the upper left, an edge down the middle and a ramp of depth."""
-    width, height = size_WH
-    rgb_HWC = np.full((height, width, 3), (40, 90, 160), np.uint8)
-    rgb_HWC[: height // 4, : width // 4] = (250, 20 + seed, 10)
-    field_HW = np.zeros((height, width), np.float16)
-    field_HW[:, width // 2] = 800
-    if depth is None:
-        depth = np.broadcast_to(np.linspace(1, 8, width, dtype=np.float32), (height, width)).copy()
-    return SheetRow(name, split, rgb_HWC, field_HW, depth)
+def test_a_place_that_will_not_do_is_refused_before_anything_is_read(built, tmp_path, monkeypatch, out, told):
+    (tmp_path / "nyu.zarr").symlink_to(built)
+    monkeypatch.setattr("gfield.report.measures.measure_store", None)
+    said = run(tmp_path / "nyu.zarr", "--out", tmp_path / out, code=1)
+    assert told in said
+    assert said.count("\n") == 1
 
 
-def sheet(rows, **options):
-    return contact_sheet(rows, **{"title": "nyu.zarr", "subtitle": "3 frames"} | options)
+def test_no_store_is_one_line(tmp_path):
+    said = run(tmp_path, code=1)
+    assert said.count("\n") == 1
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}.html"))
 
 
-def test_a_landscape_sheet_has_one_frame_a_line_upright_and_not_mirrored():
-    rows = [sheet_row(seed=seed) for seed in range(3)]
-    sheet_HWC = sheet(rows)
-    assert sheet_HWC.dtype == np.uint8
-    assert sheet_HWC.shape == (84 + 26 + 3 * (24 + 228 + 16) - 16 + 24, 976, 3)
-    scale = depth_range([row.depth_HW for row in rows])
-    for place, row in enumerate(rows):
-        y = TILE_Y + place * 268
-        rgb, field, depth = (sheet_HWC[y : y + 228, x : x + 304] for x in (24, 336, 648))
-        np.testing.assert_array_equal(rgb[2, 2], (250, 20 + place, 10))
-        for corner in (rgb[2, -3], rgb[-3, 2], rgb[-3, -3]):
-            np.testing.assert_array_equal(corner, (40, 90, 160))
-        np.testing.assert_array_equal(field, field_picture(row.field_HW, (304, 228)))
-        np.testing.assert_array_equal(depth, depth_picture(row.depth_HW, (304, 228), scale))
+def test_json_writes_a_page_only_where_out_says(built, tmp_path):
+    facts_of(built)
+    assert not built.with_name("nyu.zarr.html").exists()
+    run(built, "--json", "--out", tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
-def test_portrait_frames_stand_two_to_a_line_and_the_last_may_be_alone():
-    rows = [sheet_row((480, 640), seed=seed) for seed in range(3)]
-    sheet_HWC = sheet(rows)
-    assert sheet_HWC.shape == (84 + 26 + 2 * (24 + 192 + 16) - 16 + 24, 976, 3)
-    for place, (x, y) in enumerate(((24, TILE_Y), (504, TILE_Y), (24, TILE_Y + 232))):
-        np.testing.assert_array_equal(sheet_HWC[y + 2, x + 2], (250, 20 + place, 10))
-    assert np.all(sheet_HWC[TILE_Y + 232 - 24 :, 500:] == BACKGROUND)
+def test_a_page_that_is_there_is_replaced(clear, tmp_path):
+    store = store_of(tmp_path / "x", clear[:1])
+    page = store.with_name("nyu.zarr.html")
+    page.write_text("of before")
+    run(store)
+    assert page.read_text().startswith("<!DOCTYPE html>")
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 7), st.integers(80, 400), st.sampled_from([(64, 48), (48, 64), (60, 60), (305, 55)]))
-def test_every_pixel_of_every_tile_is_on_the_sheet(frames, tile_W, size_WH):
-    """Depths of 2 m everywhere, of which no pixel may be missing."""
-    depth_HW = np.full((11, 7), 2, np.float32)
-    sheet_HWC = sheet([sheet_row(size_WH, depth=depth_HW)] * frames, tile_W=tile_W)
-    tile_H = round(tile_W * size_WH[1] / size_WH[0])
-    below_header_HWC = sheet_HWC[84:]
-    assert np.count_nonzero((below_header_HWC == DEPTH_COLOURS[0]).all(axis=2)) == frames * tile_W * tile_H
-    margins = (sheet_HWC[:, :MARGIN], sheet_HWC[:, -MARGIN:], sheet_HWC[-MARGIN:])
-    assert all(np.all(margin_HWC == BACKGROUND) for margin_HWC in margins)
+# The page itself
 
 
-@pytest.mark.parametrize("tile_W", [80, 304])
-def test_long_texts_are_shortened_and_never_run_into_others(tile_W):
-    long = "living_room_0042-r-1295836462.263844-2210567773_" * 6
-    sheet_HWC = sheet([sheet_row(name=long, split="train")], title=long, subtitle=long, tile_W=tile_W)
-    width = sheet_HWC.shape[1]
-    ink_HW = (sheet_HWC != BACKGROUND).any(axis=2)
-    assert not ink_HW[:, :MARGIN].any()
-    assert not ink_HW[:, width - MARGIN :].any()
-    legend_x = width - MARGIN - min(304, (width - 2 * MARGIN) // 2)
-    assert ink_HW[:66, MARGIN : legend_x - 32].any(), "there is a title"
-    assert not ink_HW[:66, legend_x - 31 : legend_x].any(), "the title keeps clear of the legend"
-    caption_x = np.flatnonzero(ink_HW[TILE_Y - 24 : TILE_Y - 1].any(axis=0))
-    assert np.diff(caption_x).max() > 8, "the name keeps clear of the split"
+@pytest.fixture(scope="module")
+def reported(clear, tmp_path_factory):
+    """The page of a store with evil names, its own among them, of which one frame is mirrored."""
+    changed = [mirrored(frame, ["depth_HW"]) if n == 1 else frame for n, frame in enumerate(clear[:4])]
+    path = store_of(tmp_path_factory.mktemp("evil") / "x", changed, scenes=["<script>alert(1)</script>"] * 4)
+    store = gfield.open_store(path.rename(path.with_name("<script>.zarr")))
+    store.__dict__["names"] = np.array(["0001", "0002", EVIL, "0004"])  # what other sources than NYU's may have
+    page = path.with_name("page.html")
+    page.write_text(page_of(store, measure_store(store), worst=4))
+    return page
 
 
-@given(st.text("abfijlmW0189_-/ ", max_size=60), st.integers(40, 400))
-def test_a_shortened_text_fits_and_keeps_both_ends(text, room_W):
-    shown = _fitted(text, NAME, room_W)
-    assert _width(shown, NAME) <= room_W
-    if shown != text:
-        assert _width(text, NAME) > room_W
-        head, _, tail = shown.partition("...")
-        assert text.startswith(head)
-        assert text.endswith(tail)
+def test_names_are_text_and_no_markup(reported):
+    page = Page(reported.read_text())
+    assert page.text.count(EVIL) >= 3
+    assert "<script" not in reported.read_text()
+    assert any(EVIL in image["alt"] for image in page.images)
 
 
-def test_one_depth_has_one_colour_all_over_the_sheet():
-    near, far = np.full((480, 640), 1, np.float32), np.full((480, 640), 9, np.float32)
-    near[:240], far[:240] = 3, 3
-    sheet_HWC = sheet([sheet_row(depth=near), sheet_row(depth=far)])
-    first, second = sheet_HWC[TILE_Y : TILE_Y + 228, 648:952], sheet_HWC[TILE_Y + 268 : TILE_Y + 496, 648:952]
-    np.testing.assert_array_equal(first[50, 100], second[50, 100])
-    np.testing.assert_array_equal(first[200, 100], DEPTH_COLOURS[0])
-    np.testing.assert_array_equal(second[200, 100], DEPTH_COLOURS[255])
+def test_the_page_needs_nothing_beside_itself(reported):
+    links = [link for link in Page(reported.read_text()).links if not link.startswith(("data:image/", "#"))]
+    assert links == []
+    text = reported.read_text()
+    assert len(text) - sum(len(link) for link in Page(text).links) < 100_000
 
 
-@pytest.mark.parametrize("hole", [np.nan, 0, np.inf, -np.inf, -1])
-def test_what_is_no_depth_is_hatched(hole):
-    depth_HW = np.full((48, 64), 2, np.float32)
-    depth_HW[10:30, 20:50] = hole
-    picture_HWC = depth_picture(depth_HW, (64, 48), depth_range([depth_HW]))
-    expected_HWC = np.broadcast_to(DEPTH_COLOURS[0], (48, 64, 3)).copy()
-    expected_HWC[10:30, 20:50] = hatch((64, 48))[10:30, 20:50]
-    np.testing.assert_array_equal(picture_HWC, expected_HWC)
+def test_pictures_of_the_worst_frame_show_what_meets_what(reported):
+    page = Page(reported.read_text())
+    assert [image["alt"] for image in page.images[-12:-9]] == [
+        "picture of 0002",
+        "depth of 0002",
+        "edges of both, frame 1",
+    ]
 
 
-@pytest.mark.parametrize("depth", [None, np.zeros((55, 305), np.float32)], ids=["no array", "only holes"])
-def test_frames_without_any_depth_are_hatched_and_leave_the_scale_to_others(depth):
-    alone_HWC = sheet([sheet_row()._replace(depth_HW=depth)])
-    np.testing.assert_array_equal(alone_HWC[TILE_Y : TILE_Y + 228, 648:952], hatch((304, 228)))
-    assert depth_range([depth, np.array([[2, 4]], np.float32)]) == depth_range([np.array([[2, 4]], np.float32)])
+def test_in_a_browser_it_is_readable_wide_and_narrow_light_and_dark(page, reported):
+    page.goto(reported.as_uri())
+    grounds = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for width in (NARROW, WIDE):
+            assert overflow(resized(page, width)) == []
+            small = page.evaluate("""() => [...document.querySelectorAll("svg text")]
+              .filter(e => e.getBoundingClientRect().width && e.getBoundingClientRect().height < 10)
+              .map(e => e.textContent)""")
+            assert small == []
+    assert len(set(grounds)) == 2
+    assert page.locator("img").count() == 4 * 6
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)")
 
 
-def test_the_hatch_is_far_from_every_depth_colour():
-    for level in (HATCH_GROUND, HATCH_LINE):
-        distance = np.linalg.norm(DEPTH_COLOURS.astype(float) - level, axis=1)
-        assert distance.min() > 40
-    assert set(np.unique(hatch((64, 48)))) == {HATCH_GROUND, HATCH_LINE}
-
-
-def test_near_is_light_and_far_is_dark_step_by_step():
-    luma = cv2.cvtColor(DEPTH_COLOURS[None], cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
-    assert np.all(np.diff(luma) <= 1)
-    assert luma[0] > 200
-    assert luma[-1] < 60
-
-
-def test_a_smaller_depth_picture_shows_only_depths_that_were_there():
-    depth_HW = np.where(np.indices((55, 305)).sum(axis=0) % 2, 2, 8).astype(np.float32)
-    scale = DepthRange(2, 8)
-    colours = np.unique(depth_picture(depth_HW, (144, 192), scale).reshape(-1, 3), axis=0)
-    np.testing.assert_array_equal(colours, np.unique(DEPTH_COLOURS[[0, 255]], axis=0))
-
-
-@given(SCALES, st.lists(st.floats(2**-10, 2**20, width=32), min_size=2))
-def test_places_on_the_scale_rise_with_depth_and_stay_on_it(scale, metres):
-    place = scale.place(np.sort(np.array(metres, np.float32)))
-    assert place.min() >= 0
-    assert place.max() <= 1
-    assert np.all(np.diff(place) >= 0)
-
-
-def test_the_scale_is_logarithmic():
-    np.testing.assert_allclose(DepthRange(1, 16).place(np.float32([1, 2, 4, 8, 16])), [0, 0.25, 0.5, 0.75, 1])
-
-
-@given(SCALES)
-def test_ticks_are_two_or_more_rising_and_on_the_scale(scale):
-    marks = ticks(scale)
-    assert len(marks) >= 2
-    assert scale.near <= marks[0]
-    assert marks[-1] <= scale.far
-    assert all(one < next_one for one, next_one in pairwise(marks))
-
-
-def test_ticks_of_a_room_and_of_a_street():
-    assert ticks(DepthRange(0.7, 9.8)) == [1, 2, 5]
-    assert ticks(DepthRange(2.6, 78)) == [5, 10, 20, 50]
-    assert ticks(DepthRange(2.1, 4.9)) == [3, 4]
-
-
-def test_stray_depths_do_not_stretch_the_scale():
-    depth_HW = np.linspace(1, 10, 10_000, dtype=np.float32).reshape(100, 100)
-    depth_HW[0, :10], depth_HW[-1, -10:] = 1e-4, 1e4
-    scale = depth_range([depth_HW])
-    assert scale is not None
-    assert 0.9 < scale.near < 1.1
-    assert 9.9 < scale.far < 10.1
-
-
-def test_the_strongest_edges_of_a_field_are_white_and_weaker_ones_still_seen():
-    field_HW = np.zeros((480, 640), np.float16)
-    field_HW[:, 100:110], field_HW[:, 300:310] = 1000, 100
-    grey_HW = field_picture(field_HW, (640, 480))[..., 0]
-    assert np.all(grey_HW[:, 100:110] == 255)
-    assert np.all(grey_HW[:, 300:310] == round(255 * 0.1**0.5))
-    assert np.all(grey_HW[:, 310:] == 0)
-    assert field_picture(field_HW, (304, 228))[:, 143:146].min() > 40, "in the size of a sheet's tile"
-
-
-@pytest.mark.parametrize("edges", [(), (300,), (300, 3)])
-def test_a_field_with_next_to_no_edge_is_black_but_for_it(edges):
-    field_HW = np.zeros((480, 640), np.float16)
-    field_HW[0, : len(edges)] = edges
-    levels = np.sort(field_picture(field_HW, (640, 480))[..., 0], axis=None)[::-1]
-    assert levels[:3].tolist() == [*(round(255 * (edge / 300) ** 0.5) for edge in edges), 0, 0, 0][:3]
-
-
-def test_what_cannot_be_a_sheet_is_refused():
-    with pytest.raises(ValueError, match="no frame to show"):
-        sheet([])
-    with pytest.raises(ValueError, match="tiles 20 pixels wide, wanted 80"):
-        sheet([sheet_row()], tile_W=20)
-    with pytest.raises(ValueError, match=r"wanted \(480, 640, 3\)"):
-        sheet([sheet_row(), sheet_row((320, 240))])
-    with pytest.raises(ValueError, match=r"wanted \(480, 640, 3\) and \(480, 640\)"):
-        sheet([sheet_row()._replace(field_HW=np.zeros((240, 320), np.float16))])
-
-
-def test_a_png_holds_the_same_pixels_in_the_same_colours(tmp_path):
-    picture_HWC = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
-    write_png(tmp_path / "new.png", picture_HWC)
-    write_png(tmp_path / "new.png", picture_HWC[::-1])
-    read_HWC = cv2.cvtColor(cv2.imread(str(tmp_path / "new.png"), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    np.testing.assert_array_equal(read_HWC, picture_HWC[::-1])
-    assert [path.name for path in tmp_path.iterdir()] == ["new.png"]
-
-
-def test_a_png_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
-    picture_HWC = np.zeros((4, 4, 3), np.uint8)
-    (tmp_path / "taken.png").mkdir()
-    (tmp_path / "file").touch()
-    for path, reason in (
-        (tmp_path / "sheet.jpg", r"'\.jpg', wanted \.png"),
-        (tmp_path / "sheet", r"'', wanted \.png"),
-        (tmp_path / "absent" / "sheet.png", "No such file or directory"),
-        (tmp_path / "file" / "sheet.png", "Not a directory"),
-        (tmp_path / "taken.png", "Is a directory"),
-    ):
-        with pytest.raises(UserError, match=reason) as caught:
-            write_png(path, picture_HWC)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert "\n" not in str(caught.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"taken.png", "file"}
-
-
-def test_real_frames_have_edges_on_edges(real_nyu):
-    """Canny times Sobel, written here again: its sheet is bright where the picture beside it has an edge."""
-    rows = []
-    with h5py.File(real_nyu) as mat:
-        for index in (0, 12):
-            rgb_HWC = np.ascontiguousarray(mat["images"][index].transpose(2, 1, 0))
-            dx_HW, dy_HW = cv2.spatialGradient(cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2GRAY))
-            strength_HW = np.hypot(dx_HW.astype(np.float32), dy_HW)
-            field_HW = np.where(cv2.Canny(dx_HW, dy_HW, 50, 200) > 0, strength_HW, 0).astype(np.float16)
-            depth_HW = np.ascontiguousarray(mat["rawDepths"][index].T)
-            rows.append(SheetRow(f"frame {index}", "test", rgb_HWC, field_HW, depth_HW))
-    sheet_HWC = sheet(rows)
-    for place in range(2):
-        y = TILE_Y + place * 268
-        grey_HW = cv2.cvtColor(sheet_HWC[y : y + 228, 24:328], cv2.COLOR_RGB2GRAY)
-        local_HW = np.hypot(*(step.astype(np.float32) for step in cv2.spatialGradient(grey_HW)))
-        field_HW = sheet_HWC[y : y + 228, 336:640, 0]
-        on_edges, elsewhere = local_HW[field_HW > 128].mean(), local_HW[field_HW == 0].mean()
-        assert on_edges > 4 * elsewhere
-        for turned_HW in (field_HW[:, ::-1], field_HW[::-1], field_HW[::-1, ::-1]):
-            assert local_HW[turned_HW > 128].mean() < 0.7 * on_edges
+def test_in_a_browser_it_has_landmarks_headings_in_order_and_a_way_by_keyboard(page, reported):
+    page.goto(reported.as_uri())
+    assert page.locator("h1").count() == page.locator("main").count() == page.locator("header").count() == 1
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(e => +e.tagName[1])")
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    targets = page.evaluate("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
+    assert targets
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.hash") == "#look"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#look"
+    # What scrolls sideways is reached, too, also where browsers do not see to it themselves.
+    assert page.locator(".scroll:not([tabindex='0'][aria-label])").count() == 0
+    resized(page, NARROW)
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    assert "Frames whose depth and picture fit worst" in reached

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
@@ -23,45 +22,11 @@ from train.study.report import write_report
 from train.study.results import write_results
 from train.study.statistics import estimate
 
+from .page_reader import Page
 from .small_runs import train
 from .study_results import synthetic_grid, synthetic_study
 
-VOID = {"meta", "img"}
 NAMESPACE = "{http://www.w3.org/2000/svg}"
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page; a tag that is not closed where it should be is an error."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.links, self.words, self.images = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.links += [value for name, value in attrs if name in ("href", "src", "srcset", "action", "data")]
-        self.images += [dict(attrs) for _ in range(tag == "img")]
-        assert not any(name.startswith("on") for name, _ in attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in ("path", "rect"), "only elements of SVG close themselves"
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        assert "script" not in self.open
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        """All words, whatever kind of space is between them."""
-        return " ".join(" ".join(self.words).split())
 
 
 def study_folder(folder, grids, change=lambda result: result, **changes):
@@ -274,7 +239,10 @@ def test_several_curves_have_names_that_tell_them_apart(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["nothing"], "results.jsonl: No such file"), (["study", "--metric", "d9"], "metric 'd9' is unknown, wanted d1,")],
+    [
+        (["nothing"], "neither meta.json nor results.jsonl in it"),
+        (["x", "--metric", "d9"], "metric 'd9' is unknown, wanted d1,"),
+    ],
 )
 def test_a_slip_is_told_in_one_line(tmp_path, monkeypatch, arguments, told):
     monkeypatch.chdir(study_folder(tmp_path / "x", [synthetic_grid()]).parent)

@@ -12,7 +12,8 @@ import click
 
 from gfield.commandline import Commands, Level
 from train.command_options import ENCODERS, device_option, next_step, path_type, place_type, say, size_option
-from train.study.commands import report, study
+from train.report.commands import report
+from train.study.commands import study
 from train.training_commands import finetune, pretrain
 
 if TYPE_CHECKING:

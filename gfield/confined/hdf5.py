@@ -154,6 +154,8 @@ def describe(file: h5py.File, path: Location, name: str) -> FrameBytes:
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # the network's, and not the file's
+            raise InputError(f"{path}: {error.strerror}") from error
         raise InputError(f"{path}: HDF5 cannot read about '{name}' ({one_line(error)})") from error
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bucket import bucket_figure
 from building import build_figure, linear_figure, stages_figure, workers_figure
 from codec_table import codec_table
+from losing_workers import losing_figure
 from many_frames import many_figure
 from measure import (
     Figure,
@@ -25,6 +27,7 @@ from store_io import store_io
 from stream import stream_figure
 from study_cost import study_figure
 from training import EPOCHS, ROOMS, SEEDS, learning_figure, step_figure
+from viewing import view_figure
 
 MIB = 1 << 20
 
@@ -179,6 +182,7 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "many": many,
     "rerun": rerun,
     "workers": workers_figure,
+    "losing": losing_figure,
     "linear": linear_figure,
     "open": open_figure,
     "start": start_figure,
@@ -190,4 +194,6 @@ FIGURES: dict[str, Callable[[Plan], Figure]] = {
     "step": step,
     "learning": learning,
     "study": study,
+    "bucket": bucket_figure,
+    "view": view_figure,
 }

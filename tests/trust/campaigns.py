@@ -36,6 +36,7 @@ MODULES = {
     "mutants-study": Place("mutant_studies", 0.5),
     "mutants-manifest": Place("mutant_stores", 3.3),
     "hostile": Place("hostile_inputs", 0.5),
+    "buckets": Place("buckets", 12),
     "resources": Place("resources", 1),
     "states": Place("states", 18.5),
     "goldens": Place("goldens", 0.5),

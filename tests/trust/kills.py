@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gfield.build import BuildReport, build_store
-from gfield.dispatch import ClusterError
 from gfield.field import FieldParams
 from gfield.manifest import Entry, read_manifest
 from gfield.shard import hash_file
@@ -23,6 +22,7 @@ from gfield.shard_task import read_record
 from gfield.spec import StoreSpec
 from gfield.staging import Staging
 from gfield.worker import available_cpus
+from gfield.worker_check import ClusterError
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.checks import check_readable, check_store
 from tests.trust.children import Child, ChildDied, in_child

@@ -29,10 +29,6 @@ ran last. What is promised, and where not, is in [security.md](security.md).
 |---|---|---|---|---|---|---|
 """
 
-_NOT_YET = (
-    "Object stores that time out, answer 500, break off or list late: building on one is not offered, see security.md."
-)
-
 
 def page(tallies: Mapping[str, Tally], machine: Machine) -> str:
     """The whole page."""
@@ -67,8 +63,7 @@ def _row(name: str, tally: Tally | None) -> str:
 
 def _fewer(tallies: Mapping[str, Tally]) -> Iterator[str]:
     """Why figures are lower than was wanted, where they are."""
-    remarks = [f"- {_NOT_YET}"]
-    remarks += [f"- `{name}`: {campaign(name).remark}" for name in MODULES if campaign(name).remark]
+    remarks = [f"- `{name}`: {campaign(name).remark}" for name in MODULES if campaign(name).remark]
     for name, tally in tallies.items():
         if tally.done < tally.wanted:
             reason = f"{tally.done:,} of {tally.wanted:,} cases were done in its share of the time"

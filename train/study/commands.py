@@ -110,29 +110,6 @@ def study(
     _run(plan, share, cells, jobs)
 
 
-@click.command(short_help="Tables, curves and a page of a study.")
-@click.argument("folder", metavar="STUDY", type=path_type)
-@click.option("--out", type=path_type, metavar="DIR", help="Where to write.  [STUDY/report]")
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    default=["d1"],
-    show_default=True,
-    metavar="NAME",
-    help="Whose curve to draw, as often as wanted; the first is the one of the sentences.",
-)
-def report(folder: Path, out: Path | None, metrics: tuple[str, ...]) -> None:
-    """Write the report of STUDY from its results.jsonl, whether it is finished or not, and print the files' names.
-
-    index.html has everything; tables are beside it as Markdown and CSV, curves as SVG.
-    """
-    from train.study.report import write_report
-
-    for path in write_report(folder, out, metrics=metrics):
-        click.echo(path)
-
-
 def _by_name(stores: tuple[tuple[str, Location], ...]) -> dict[str, Location]:
     found: dict[str, Location] = {}
     for name, path in stores:

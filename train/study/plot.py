@@ -137,10 +137,10 @@ def curve_svg(
 
 
 def _axes(frame: _Frame, ticks: Sequence[tuple[float, str]]) -> Iterable[str]:
-    for value in _round_values(*frame.ys):
+    for value in round_values(*frame.ys):
         y = frame.y(value)
         yield f'<path class="gf-rule" d="M0 {y:.1f}H{frame.width:.1f}"/>'
-        yield f'<text class="gf-faint" x="-8" y="{y + 4:.1f}" text-anchor="end">{_tick_text(value)}</text>'
+        yield f'<text class="gf-faint" x="-8" y="{y + 4:.1f}" text-anchor="end">{tick_text(value)}</text>'
     free_from = -math.inf
     for amount, text in sorted(ticks):
         x, half = frame.x(amount), _text_width(text) / 2
@@ -241,14 +241,14 @@ def _y_range(series: Sequence[Series]) -> tuple[float, float]:
     return max(min(lowest, low), low - span / 2) - span * 0.04, min(max(highest, high), high + span / 2) + span * 0.04
 
 
-def _round_values(low: float, high: float) -> list[float]:
+def round_values(low: float, high: float) -> list[float]:
     """Four to eight round numbers from low to high."""
     power = 10.0 ** math.floor(math.log10((high - low) / 4))
     step = next(step for step in (5 * power, 2 * power, power) if (high - low) / step >= 3.5)
     return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _tick_text(value: float) -> str:
+def tick_text(value: float) -> str:
     return f"{value:.4g}" if abs(value) >= 1 else f"{value:.4g}".replace("0.", ".", 1)
 
 
