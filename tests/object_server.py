@@ -37,9 +37,9 @@ def start_server() -> tuple[subprocess.Popen[str], int]:
     return process, int(process.stdout.readline())
 
 
-def make_bucket(port: int) -> str:
+def make_bucket(port: int, name: str = "") -> str:
     """The name of a new bucket."""
-    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    name = name or f"bucket-{uuid.uuid4().hex[:12]}"
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("PUT", f"/{name}", headers={"Authorization": "AWS testing:x"})
     assert connection.getresponse().status == 200

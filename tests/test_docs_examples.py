@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ import pytest
 
 import gfield
 
+from . import object_server
 from .documents import PAGES, ROOT, blocks, check_printed, run_step, steps
 
 EXAMPLES = ROOT / "examples"
@@ -39,9 +41,28 @@ def folder(built, nyu_mat, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def lab(built, monkeypatch) -> Iterator[None]:
+    """The bucket ``lab`` of docs/howto/object-stores.md, on a server of this machine, with a store in it."""
+    pytest.importorskip("moto", reason="moto, an S3 server, is not installed: pip install '.[dev]'")
+    process, port = object_server.start_server()
+    try:
+        for name, value in object_server.settings(port).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # obstore by itself speaks to a server of this machine only so
+        object_server.make_bucket(port, "lab")
+        object_server.put_tree(built, "s3://lab/nyu.zarr")
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
-def test_code_in_pages_runs(page, folder, monkeypatch):
+def test_code_in_pages_runs(page, folder, monkeypatch, request):
     """All blocks of a page one after the other, as a reader would type them."""
+    if "s3://lab" in page.read_text(encoding="utf-8"):
+        request.getfixturevalue("lab")
     monkeypatch.chdir(folder)
     names: dict[str, object] = {"__name__": "__page__"}
     for block in blocks(page):

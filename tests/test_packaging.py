@@ -43,7 +43,8 @@ def distributions(tmp_path_factory) -> Path:
         path, copy = ROOT / name, folder / "source" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            shutil.copytree(path, copy)  # with what was compiled here, which is not to be handed on
+            # With what was compiled here, which is not to be handed on; other tests may be writing bytecode.
+            shutil.copytree(path, copy, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, copy)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
