@@ -108,6 +108,8 @@ MUST_NOT_REACH = {
     "gfield.shard": WRITERS | {"gfield.store"},
     "gfield.store": WRITERS,
     "gfield.report": WRITERS | {"gfield.store"},
+    "gfield.thumbnails": WRITERS | {"gfield.store", "zarr"},
+    "gfield.exports.export": WRITERS | {"zarr"},
     "gfield.text_column": WRITERS | {"gfield.store", "zarr"},
     "gfield.build": {"gfield.sources", "gfield.sample"},
 }
