@@ -44,10 +44,10 @@ def open_file(path: Path) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(kind):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return os.fdopen(descriptor, "rb")  # whose file closes it, also where Ctrl-C comes next
 
 
 def read_file(path: Path, most: int = MOST_NOTE_BYTES) -> bytes:

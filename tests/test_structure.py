@@ -114,6 +114,8 @@ MUST_NOT_REACH = {
     "gfield.report.agreement": INPUT_OUTPUT | {"gfield.files", "gfield.store"},
     "gfield.report.page": WRITERS,
     "gfield.webpage": {"gfield"},
+    "gfield.thumbnails": WRITERS | {"gfield.store", "zarr"},
+    "gfield.exports.export": WRITERS | {"zarr"},
     "gfield.text_column": WRITERS | {"gfield.store", "zarr"},
     "gfield.build": {"gfield.sources", "gfield.sample"},
 }
