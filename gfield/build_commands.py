@@ -299,8 +299,9 @@ def _build(source: Source, target: Location, options: dict[str, Any]) -> None:
         with progress(target.name, "frames") as (start, advance):
             report = build_store(source, target, spec, on_start=start, on_frames=advance, on_note=_tell_note, **options)
     except KeyboardInterrupt:
+        kept = f"{target}.building{'-*' if isinstance(target, Path) else ''}"
         click.echo(
-            f"\nInterrupted: what is done is kept in {target}.building-*; run the same command to go on.",
+            f"\nInterrupted: what is done is kept in {kept}; run the same command to go on.",
             err=True,
         )
         sys.exit(130)
