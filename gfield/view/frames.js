@@ -34,8 +34,8 @@ export async function go(to) {
   if (wanted === place || page.total === 0) return;
   if (wanted >= page.first && wanted < page.first + page.frames.length) {
     place = wanted;
-    onFrame(current());
     mark();
+    onFrame(current());
   } else {
     await fetchPage({ place: wanted });
   }
@@ -46,16 +46,17 @@ async function fetchPage(which) {
   const choice = Object.fromEntries(Object.entries(filters).map(([name, field]) => [name, field.value.trim()]));
   try {
     const found = await askJson("frames", { ...choice, ...which });
-    if (mine === turns) turn(found);
+    if (mine === turns) await turn(found);
   } catch (error) {
     onTrouble(error);
   }
 }
 
-function turn(to) {
+async function turn(to) {
   page = to;
   place = page.place;
-  onFrame(current()); // asks for its arrays, which are on their way while the list is made
+  await onFrame(current()); // the frame first, then the list
+  if (page !== to) return;
   fill();
   mark();
 }
@@ -108,7 +109,7 @@ function entry(frame, at) {
   thumb.className = "thumb";
   if (!frame.reason) {
     Object.assign(thumb, { alt: "", loading: "lazy", decoding: "async", fetchPriority: "low" });
-    thumb.dataset.row = frame.row;
+    thumb.src = address("thumb", { row: frame.row });
   }
   const name = Object.assign(document.createElement("span"), { className: "name" });
   // Names differ at their ends: where there is no room, the middle is left out.
@@ -121,11 +122,6 @@ function entry(frame, at) {
   button.addEventListener("click", () => go(at));
   item.append(button);
   return item;
-}
-
-// Called when the frame itself is there, which they would else keep waiting.
-export function showThumbs() {
-  for (const thumb of list.querySelectorAll("img:not([src])")) thumb.src = address("thumb", { row: thumb.dataset.row });
 }
 
 async function offerScenes() {

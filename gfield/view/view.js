@@ -51,7 +51,6 @@ const show = latest(async () => {
   if (!frame || frame.reason) {
     drawn = "";
     head(frame);
-    await null; // the list is made first
     return finish(frame, at, {});
   }
   const asked = thresholds.asked();
@@ -144,7 +143,6 @@ function finish(frame, at, asked) {
   main.setAttribute("aria-busy", "false");
   main.dataset.shown = [frame?.row ?? "none", at, Object.values(asked).join("-")].join(" ");
   thresholds.order();
-  frames.showThumbs();
   if (sampled !== level) askSample();
 }
 
