@@ -17,14 +17,16 @@ export function current() {
   return page.frames[place - page.first] ?? null;
 }
 
-export function begin(store, callbacks) {
+export function begin(store, row, callbacks) {
   ({ onFrame, onTrouble } = callbacks);
   for (const [split, count] of Object.entries(store.splits)) {
     filters.split.add(new Option(`${split} (${count.toLocaleString("en")})`, split));
   }
   filters.scene.placeholder = store.scenes ? `any of ${store.scenes.toLocaleString("en")}` : "none known";
   filters.scene.disabled = !store.scenes;
-  turn(store.first_page);
+  const here = store.first_page.frames.some((frame) => frame.row === row);
+  if (row && !here) fetchPage({ row });
+  else turn({ ...store.first_page, place: here ? row : 0 });
 }
 
 export const step = (by) => go(place + by);

@@ -238,12 +238,12 @@ byId("reload").addEventListener("click", () => location.reload());
 try {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const row = Number(wanted.get("row"));
-  store = await askJson("store", row > 0 ? { row } : {});
+  store = await askJson("store"); // is on its way already, see page.html
   pageOf(store.root);
   setUp(wanted);
   listen();
   thresholds.begin(store.operator, store.most_threshold, { onChange: show, onTrouble: trouble });
-  frames.begin(store, { onFrame: show, onTrouble: trouble });
+  frames.begin(store, row, { onFrame: show, onTrouble: trouble });
 } catch (error) {
   trouble(error);
 }
