@@ -34,6 +34,8 @@ def view(store: Location, port: int | None, source: Location | None, wanted: boo
         try:
             click.echo(printable(f"{store}: {server.address}  (Ctrl-C ends it)"))
             sys.stdout.flush()
+            # Answers wait for each other, and for what is still being loaded, a tenth of the usual time.
+            sys.setswitchinterval(5e-4)
             server.load()
             if wanted if wanted is not None else _on_a_desktop():
                 webbrowser.open(server.address)

@@ -1,6 +1,6 @@
 // Histograms of a frame, as bars, and of a sample of the store, as a line.
 
-import { HALVES, SHIFT, byLeadingBits, colourAt, isDepthBits } from "./draw.js";
+import { HALVES, INFINITE, SHIFT, byLeadingBits, colourAt } from "./draw.js";
 
 const WIDTH = 360;
 const TOP = 6;
@@ -9,15 +9,14 @@ const LABELS = 124;
 const MOST_BARS = 90;
 
 export function countField(bits, [low, high, bins]) {
+  const ofPattern = new Uint32Array(1 << 15);
+  const count = bits.length;
+  for (let i = 0; i < count; i++) ofPattern[bits[i]]++;
   const counts = new Array(bins).fill(0);
-  const width = (high - low) / bins;
-  let edges = 0;
-  for (let i = 0; i < bits.length; i++) {
-    if (bits[i] === 0) continue;
-    edges++;
-    counts[Math.min(bins - 1, Math.floor((HALVES[bits[i]] - low) / width))]++;
+  for (let i = 1; i < ofPattern.length; i++) {
+    if (ofPattern[i]) counts[Math.min(bins - 1, Math.floor(((HALVES[i] - low) / (high - low)) * bins))] += ofPattern[i];
   }
-  return { counts, share: edges / bits.length };
+  return { counts, share: 1 - ofPattern[0] / count };
 }
 
 let table = null;
@@ -33,9 +32,10 @@ export function countDepth(depth, among) {
   const bits = new Uint32Array(depth.buffer);
   const counts = new Uint32Array(among[2]);
   let [holes, least, most] = [0, 0xffffffff, 0]; // of floats that are not negative, bits are in the floats' order
-  for (let i = 0; i < bits.length; i++) {
+  const count = bits.length;
+  for (let i = 0; i < count; i++) {
     const seen = bits[i];
-    if (!isDepthBits(seen)) {
+    if (seen === 0 || seen >= INFINITE) {
       holes++;
       continue;
     }

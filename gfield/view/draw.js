@@ -5,15 +5,12 @@ const FAINTEST = 110; // an edge of one pixel is to be seen on whatever it lies 
 export const SHIFT = 12;
 
 // The value of every pattern of 16 bits as a half float; fields are never negative.
-export const HALVES = (() => {
-  const values = new Float32Array(1 << 15);
-  for (let bits = 0; bits < values.length; bits++) {
-    const exponent = bits >> 10;
-    const fraction = (bits & 1023) / 1024;
-    values[bits] = exponent === 0 ? fraction * 2 ** -14 : exponent === 31 ? NaN : (1 + fraction) * 2 ** (exponent - 15);
-  }
-  return values;
-})();
+export const HALVES = new Float32Array(1 << 15);
+for (let bits = 0, step = 2 ** -24; bits < HALVES.length; bits++) {
+  if (bits >= 2048 && bits % 1024 === 0) step *= 2; // 1024 values for each power of two; the first lie as the second
+  HALVES[bits] = bits < 1024 ? bits * step : (1024 + (bits & 1023)) * step;
+}
+HALVES.fill(NaN, 31 << 10);
 
 let colours = new Uint32Array(256);
 let hatch = [0, 0, 8, 2];
@@ -32,30 +29,40 @@ function packed(red, green, blue, alpha = 255) {
   return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
+// Kept in memory: pixels are only ever put there.
+const context = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+
 function put(canvas, width, height, pixels) {
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-  canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), width, height), 0, 0);
+  context(canvas).putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), width, height), 0, 0);
 }
 
 export function clear(canvas) {
-  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  context(canvas).clearRect(0, 0, canvas.width, canvas.height);
 }
 
+// The loops over pixels call nothing: a page's first frame is drawn before they are compiled.
 export function drawRgb(canvas, rgb, width, height) {
   const pixels = new Uint32Array(width * height);
-  for (let i = 0, at = 0; i < pixels.length; i++, at += 3) pixels[i] = packed(rgb[at], rgb[at + 1], rgb[at + 2]);
+  const count = pixels.length;
+  for (let i = 0, at = 0; i < count; i++, at += 3) {
+    pixels[i] = 0xff000000 | (rgb[at + 2] << 16) | (rgb[at + 1] << 8) | rgb[at];
+  }
   put(canvas, width, height, pixels);
 }
 
 // Greys up to `white`; or, to be laid over something, one colour that is the more opaque the stronger the field.
 export function drawField(canvas, bits, width, height, white, over = false) {
-  const shades = new Uint32Array(1 << 15);
-  for (let i = 0; i < shades.length; i++) {
-    const grey = Math.round(Math.fround(Math.sqrt(Math.min(1, Math.fround(HALVES[i] / white)))) * 255);
-    shades[i] = !over ? packed(grey, grey, grey) : grey ? packed(...EDGE_COLOUR, FAINTEST + grey * (1 - FAINTEST / 255)) : 0;
+  const tint = packed(...EDGE_COLOUR, 0);
+  const shades = new Uint32Array(1 << 15).fill(over ? tint | 0xff000000 : 0xffffffff);
+  for (let i = 0; i < shades.length && HALVES[i] < white; i++) {
+    const grey = Math.round(Math.fround(Math.sqrt(Math.fround(HALVES[i] / white))) * 255);
+    if (!over) shades[i] = 0xff000000 | (grey * 0x010101);
+    else shades[i] = grey ? tint | ((FAINTEST + grey * (1 - FAINTEST / 255)) << 24) : 0;
   }
   const pixels = new Uint32Array(width * height);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = shades[bits[i]];
+  const count = pixels.length;
+  for (let i = 0; i < count; i++) pixels[i] = shades[bits[i]];
   put(canvas, width, height, pixels);
 }
 
@@ -63,10 +70,7 @@ export function isDepth(metres) {
   return metres > 0 && metres < Infinity;
 }
 
-// The same of a float's bits.
-export function isDepthBits(bits) {
-  return bits !== 0 && bits < 0x7f800000;
-}
+export const INFINITE = 0x7f800000; // the bits of the least float that is no depth; those of 0 are 0
 
 // What a function has for a depth, found by the depth's leading bits instead: those tell depths apart to 1 in 2048.
 export function byLeadingBits(near, far, valueOf) {
@@ -88,12 +92,17 @@ export function drawDepth(canvas, depth, width, height, scale) {
   const pixels = new Uint32Array(width * height);
   const bits = new Uint32Array(depth.buffer);
   const { near, far } = scale ?? { near: 1, far: 2 };
-  const place = (metres) => Math.min(1, Math.max(0, Math.log(metres / near) / Math.log(far / near)));
-  const { first, last, values } = byLeadingBits(near, far, (metres) => colours[Math.round(place(metres) * 255)]);
+  const steps = 255 / Math.log(far / near);
+  const { first, last, values } = byLeadingBits(near, far, (metres) => {
+    const step = Math.round(Math.log(metres / near) * steps);
+    return colours[step < 0 ? 0 : step > 255 ? 255 : step];
+  });
+  const end = scale ? INFINITE : 0;
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
-      if (scale && isDepthBits(bits[i])) {
-        const at = bits[i] >>> SHIFT;
+      const seen = bits[i];
+      if (seen !== 0 && seen < end) {
+        const at = seen >>> SHIFT;
         pixels[i] = values[at < first ? 0 : at > last ? last - first : at - first];
       } else {
         pixels[i] = (x + y) % period < lineWidth ? linePixel : groundPixel;

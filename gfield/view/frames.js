@@ -17,14 +17,16 @@ export function current() {
   return page.frames[place - page.first] ?? null;
 }
 
-export function begin(store, callbacks) {
+export function begin(store, row, callbacks) {
   ({ onFrame, onTrouble } = callbacks);
   for (const [split, count] of Object.entries(store.splits)) {
     filters.split.add(new Option(`${split} (${count.toLocaleString("en")})`, split));
   }
   filters.scene.placeholder = store.scenes ? `any of ${store.scenes.toLocaleString("en")}` : "none known";
   filters.scene.disabled = !store.scenes;
-  turn(store.first_page);
+  const here = store.first_page.frames.some((frame) => frame.row === row);
+  if (row && !here) fetchPage({ row });
+  else turn({ ...store.first_page, place: here ? row : 0 });
 }
 
 export const step = (by) => go(place + by);
@@ -34,8 +36,8 @@ export async function go(to) {
   if (wanted === place || page.total === 0) return;
   if (wanted >= page.first && wanted < page.first + page.frames.length) {
     place = wanted;
-    onFrame(current());
     mark();
+    onFrame(current());
   } else {
     await fetchPage({ place: wanted });
   }
@@ -46,16 +48,17 @@ async function fetchPage(which) {
   const choice = Object.fromEntries(Object.entries(filters).map(([name, field]) => [name, field.value.trim()]));
   try {
     const found = await askJson("frames", { ...choice, ...which });
-    if (mine === turns) turn(found);
+    if (mine === turns) await turn(found);
   } catch (error) {
     onTrouble(error);
   }
 }
 
-function turn(to) {
+async function turn(to) {
   page = to;
   place = page.place;
-  onFrame(current()); // asks for its arrays, which are on their way while the list is made
+  await onFrame(current()); // the frame first, then the list
+  if (page !== to) return;
   fill();
   mark();
 }
@@ -108,7 +111,7 @@ function entry(frame, at) {
   thumb.className = "thumb";
   if (!frame.reason) {
     Object.assign(thumb, { alt: "", loading: "lazy", decoding: "async", fetchPriority: "low" });
-    thumb.dataset.row = frame.row;
+    thumb.src = address("thumb", { row: frame.row });
   }
   const name = Object.assign(document.createElement("span"), { className: "name" });
   // Names differ at their ends: where there is no room, the middle is left out.
@@ -121,11 +124,6 @@ function entry(frame, at) {
   button.addEventListener("click", () => go(at));
   item.append(button);
   return item;
-}
-
-// Called when the frame itself is there, which they would else keep waiting.
-export function showThumbs() {
-  for (const thumb of list.querySelectorAll("img:not([src])")) thumb.src = address("thumb", { row: thumb.dataset.row });
 }
 
 async function offerScenes() {

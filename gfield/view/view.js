@@ -51,7 +51,6 @@ const show = latest(async () => {
   if (!frame || frame.reason) {
     drawn = "";
     head(frame);
-    await null; // the list is made first
     return finish(frame, at, {});
   }
   const asked = thresholds.asked();
@@ -144,7 +143,6 @@ function finish(frame, at, asked) {
   main.setAttribute("aria-busy", "false");
   main.dataset.shown = [frame?.row ?? "none", at, Object.values(asked).join("-")].join(" ");
   thresholds.order();
-  frames.showThumbs();
   if (sampled !== level) askSample();
 }
 
@@ -240,12 +238,12 @@ byId("reload").addEventListener("click", () => location.reload());
 try {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const row = Number(wanted.get("row"));
-  store = await askJson("store", row > 0 ? { row } : {});
+  store = await askJson("store"); // is on its way already, see page.html
   pageOf(store.root);
   setUp(wanted);
   listen();
   thresholds.begin(store.operator, store.most_threshold, { onChange: show, onTrouble: trouble });
-  frames.begin(store, { onFrame: show, onTrouble: trouble });
+  frames.begin(store, row, { onFrame: show, onTrouble: trouble });
 } catch (error) {
   trouble(error);
 }

@@ -106,7 +106,18 @@ def _round(browser: Browser, store: Path) -> dict[str, list[float]]:
                 "slider to new field": _slid(page),
                 "next frame": [page.evaluate(TIMED, ["click", "on", ""]) for _ in range(SLIDES)],
                 "page without pictures": [sum(weights) / 1000],
+                "for comparison: a line of text": [_line_of_text(browser, address)],
             }
+
+
+def _line_of_text(browser: Browser, address: str) -> float:
+    """What the browser takes by itself: a refusal of the same server, in a page of its own that is there already."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    with closing(context):
+        page = context.new_page()
+        started = time.perf_counter()
+        page.goto(f"{address}nothing", wait_until="load")
+        return 1000 * (time.perf_counter() - started)
 
 
 def _slid(page: Page) -> list[float]:
