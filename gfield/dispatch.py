@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from dask.callbacks import Callback
 from dask.threaded import get
 
+from gfield.clusters import ended_schedulers_told
 from gfield.on_worker import pack
 from gfield.worker_check import ClusterError, Wanted, check_versions
 
@@ -102,8 +102,6 @@ def run_on_cluster(
         If the scheduler ends, the workers that a task is given to die each time, or one is unfit.
     """
     from distributed import KilledWorker, as_completed
-    from distributed.client import ClosedClientError
-    from distributed.comm import CommClosedError
 
     shared = _Shared(client, task, job, wanted)
     died: Counter[Any] = Counter()
@@ -111,7 +109,7 @@ def run_on_cluster(
     come: Counter[Any] = Counter()
     items_of = {shared.submit(item): item for item in items}
     try:
-        with _telling_of_no_workers(client, on_note):
+        with ended_schedulers_told(), _telling_of_no_workers(client, on_note):
             for future in (waiting := as_completed(list(items_of))):
                 item = items_of.pop(future)
                 try:
@@ -132,10 +130,6 @@ def run_on_cluster(
         # A worker that came since the others were looked at cannot even load what is to be done.
         check_versions(client)
         raise ClusterError(f"a worker cannot load the task ({error}); wanted gfield of this version there") from error
-    except (CancelledError, ClosedClientError, CommClosedError) as error:
-        raise ClusterError(
-            "the Dask scheduler has ended, or cancelled the tasks; what is done is kept, run the same command to go on"
-        ) from error
     finally:
         client.cancel(list(items_of))
 

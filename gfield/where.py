@@ -45,7 +45,7 @@ def open_cluster(where: Where, on_note: Callable[[str], None]) -> Iterator[Any]:
     ClusterError
         If it cannot be reached or started.
     """
-    from gfield.clusters import existing_cluster, local_cluster, reported, tell_dashboard
+    from gfield.clusters import ended_schedulers_told, existing_cluster, local_cluster, reported, tell_dashboard
     from gfield.slurm import slurm_cluster
 
     if where.scheduler is not None:
@@ -54,7 +54,7 @@ def open_cluster(where: Where, on_note: Callable[[str], None]) -> Iterator[Any]:
         opened = slurm_cluster(where.workers or 1, on_note)
     else:
         opened = local_cluster(where.workers or 1)
-    with opened as client:
+    with opened as client, ended_schedulers_told():
         tell_dashboard(client, on_note)
         with reported(client, where.report, on_note):
             yield client
