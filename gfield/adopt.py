@@ -10,7 +10,8 @@ from pathlib import Path
 from gfield.files import copy_atomically, make_folder, read_file, side_by_side, sync_folder, write_atomically
 from gfield.frame import BadFrame
 from gfield.manifest import Entry, Manifest
-from gfield.shard_task import Record, own_folders, read_record, write_record
+from gfield.records import Record, read_record, write_record
+from gfield.shard_task import own_folders
 from gfield.spec import digest, note, read_note
 from gfield.staging import Staging
 

@@ -24,7 +24,8 @@ from gfield.object_staging import ObjectStaging
 from gfield.places import is_there
 from gfield.progress import frames_kept
 from gfield.publish import complete_store
-from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, forget_records, items_of
+from gfield.records import forget_records
+from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, items_of
 from gfield.spec import (
     StoreSpec,
 )

@@ -17,7 +17,7 @@ from gfield.frame import InputError
 from gfield.inputs import describe_files
 from gfield.object_path import Location, ObjectPath
 from gfield.places import file_size, object_tag, read_file, write_whole
-from gfield.shard_task import forget_records
+from gfield.records import forget_records
 from gfield.spec import note, read_note
 
 Described = Sequence[Mapping[str, Any]]

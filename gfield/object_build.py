@@ -23,9 +23,10 @@ from gfield.object_path import ObjectPath
 from gfield.object_staging import ObjectStaging, whole
 from gfield.objects import listing, put, remove, side_by_side, stamp
 from gfield.publish import store_attributes, text_columns
+from gfield.records import Record, read_record, write_record
 from gfield.remote_shard import cached_shard
 from gfield.shard import hash_file
-from gfield.shard_task import INPUTS, Job, OnError, Record, ShardDone, build_shard, items_of, read_record, write_record
+from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, items_of
 from gfield.spec import ArraySpec, StoreSpec
 from gfield.staging import BuildError, is_of, tell_bad_frames
 from gfield.store import Store

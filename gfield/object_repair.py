@@ -14,7 +14,8 @@ from gfield.manifest import Entry
 from gfield.object_path import ObjectPath
 from gfield.objects import put
 from gfield.publish import text_columns
-from gfield.shard_task import Job, Record, build_shard, read_record, write_record
+from gfield.records import Record, read_record, write_record
+from gfield.shard_task import Job, build_shard
 from gfield.store import Store
 
 

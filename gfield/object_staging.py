@@ -28,7 +28,7 @@ from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError, read_man
 from gfield.object_path import ObjectPath
 from gfield.objects import ObjectStamp, create, listing, put, remove
 from gfield.places import is_there, read_file
-from gfield.shard_task import Record, read_record
+from gfield.records import Record, read_record
 from gfield.spec import FORMAT_VERSION, StoreSpec, note, read_note
 from gfield.staging import BuildError, is_of, refuse_differences
 

@@ -14,7 +14,7 @@ from gfield.frame import BadFrame, Source, printable
 from gfield.hierarchy import hierarchy_files
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest
 from gfield.object_path import Location
-from gfield.shard_task import Record
+from gfield.records import Record
 from gfield.software import NAMED, version_of
 from gfield.spec import FORMAT_VERSION, StoreSpec
 

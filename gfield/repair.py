@@ -14,7 +14,8 @@ from gfield.manifest import Entry, StoreError
 from gfield.object_path import ObjectPath
 from gfield.object_repair import rebuild_objects
 from gfield.publish import text_columns, write_metadata
-from gfield.shard_task import Job, Record, build_shard, read_record, write_record
+from gfield.records import Record, read_record, write_record
+from gfield.shard_task import Job, build_shard
 from gfield.store import Store
 from gfield.verify import Finding
 

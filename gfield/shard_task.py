@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from gfield.field import FieldKernel, FieldParams
 from gfield.files import file_size, is_one_file, make_folder, sync_folder, temporary_name
-from gfield.frame import BadFrame, Frame, Source
-from gfield.levels import Array, NearestResize, area_resize
+from gfield.frame import BadFrame, Source
+from gfield.layers import Array, FrameLayers
 from gfield.manifest import Entry
-from gfield.object_path import Location, ObjectPath
-from gfield.objects import listing, remove
-from gfield.places import read_file, write_whole
-from gfield.progress import SUFFIX, Progress
+from gfield.progress import Progress
+from gfield.records import Record, read_record, write_record
 from gfield.shard import Shard, ShardWriter, hash_file
-from gfield.spec import ArraySpec, StoreSpec, level_name, note, read_note
+from gfield.spec import ArraySpec, StoreSpec, level_name
 from gfield.worker import settle_worker
 
 OnError = Literal["stop", "skip"]
@@ -66,19 +63,6 @@ class Job:
     progress: bool = False
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is known to be on the disk for one shard number: its files, and the frames that could not be read.
-
-    With a file, the folders that are its alone (`own_folders`) are on the disk; publication sees to the others.
-    Objects have ``tags``, by which their bucket tells them from others that take their place.
-    """
-
-    files: Mapping[str, Entry] = field(default_factory=dict)
-    bad: tuple[BadFrame, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class ShardDone:
     """A task's result: frames looked at, bytes written (0 where all was in place), frames that could not be read."""
@@ -95,59 +79,9 @@ def items_of(spec: StoreSpec, part: tuple[int, int] | None) -> list[Any]:
     return items if part is None else items[part[0] - 1 :: part[1]]
 
 
-def record_path(records: Location, shard: int) -> Location:
-    """File name of a shard's record."""
-    return records / f"{shard:06d}.json"
-
-
-def read_record(records: Location, shard: int) -> Record:
-    """The record of a shard; an empty one where there is none, or none that can be read.
-
-    Raises
-    ------
-    OSError
-        If a bucket does not answer.
-    """
-    try:
-        stored = read_note(read_file(record_path(records, shard)))
-        files = {path: Entry(*entry) for path, entry in stored["files"].items()}
-        bad = tuple(BadFrame(index, reason) for index, reason in stored["bad"])
-        tags = dict(stored.get("tags", {}))
-    except OSError as error:
-        if isinstance(records, Path) or isinstance(error, FileNotFoundError):
-            return Record()
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Record()
-    return Record(files, bad, tags) if stored["shard"] == shard else Record()
-
-
-def write_record(records: Location, scratch: Location, shard: int, record: Record) -> None:
-    """Keep a record, atomically. Should a power cut take it, the shard is made again."""
-    bad = [[frame.index, frame.reason] for frame in record.bad]
-    tags = {"tags": record.tags} if record.tags else {}
-    data = note({"shard": shard, "files": record.files, "bad": bad, **tags})
-    write_whole(record_path(records, shard), data, scratch, durable=False)
-
-
 def own_folders(path: Path, spec: ArraySpec) -> Sequence[Path]:
     """Of the folders that the shard at ``path`` lies in those that are its alone, innermost first: all below ``c``."""
     return path.parents[: len(spec.frame_shape)]
-
-
-def forget_records(records: Location) -> int:
-    """Remove the records of all shards, which are then made again; tell how many there were."""
-    if isinstance(records, ObjectPath):
-        known = [records / name for name in listing(records) if name[:1].isdecimal()]
-        remove(known)
-        return len(known)
-    forgotten = 0
-    for path in records.glob(f"[0-9]*{SUFFIX}"):
-        path.unlink(missing_ok=True)
-    for path in records.glob("[0-9]*.json"):
-        path.unlink(missing_ok=True)
-        forgotten += 1
-    return forgotten
 
 
 def build_shard(job: Job, shard: int, on_frame: Callable[[], None] | None = None) -> ShardDone:
@@ -338,62 +272,3 @@ def _fields_from_stored_rgb(job: Job, shard: int, todo: list[ArraySpec], first: 
             for spec in todo:
                 shards[spec.key].read(slot, rgb[spec.key])
             yield {spec.key: layers.gradient(spec, rgb[spec.key]) for spec in todo}
-
-
-class FrameLayers:
-    """Every array of one frame, computed into buffers that are allocated once.
-
-    Fresh arrays of a megabyte cost as many page faults as the work on them.
-
-    Parameters
-    ----------
-    spec
-        The store's spec, for sizes, operator and valid region.
-    wanted
-        The arrays to compute.
-    """
-
-    def __init__(self, spec: StoreSpec, wanted: Iterable[ArraySpec]) -> None:
-        self._spec = spec
-        self._wanted = list(wanted)
-        self._out: dict[str, Any] = {one.key: np.zeros(one.frame_shape, one.dtype) for one in self._wanted}
-        width, height = spec.size_WH
-        self._largest_rgb = np.empty((height, width, 3), np.uint8)
-        self._level_rgb = {
-            level: np.empty((level[1], level[0], 3), np.uint8) for level in spec.levels_WH if level != spec.size_WH
-        }
-        self._level_rgb[spec.size_WH] = self._largest_rgb
-        params = FieldParams.from_dict(spec.operator)
-        self._kernels = {one.key: FieldKernel(params) for one in self._wanted if one.name == "gradient"}
-        self._regions = {level: spec.level_region(level) for level in spec.levels_WH}
-        self._nearest: dict[tuple[int, int], NearestResize] = {}
-        if spec.depth_shape_HW is not None:
-            self._nearest = {
-                level: NearestResize(spec.depth_shape_HW, (level[1], level[0])) for level in spec.levels_WH
-            }
-
-    def of(self, frame: Frame) -> Mapping[str, Array]:
-        """The wanted arrays of a frame by key; they may be views of this object's or the frame's buffers."""
-        rgb = self._rgb_levels(frame.arrays["rgb"]) if "rgb" in frame.arrays else {}
-        layers: dict[str, Array] = {}
-        for spec in self._wanted:
-            if spec.level_WH is None:
-                layers[spec.key] = frame.arrays["depth"]
-            elif spec.name == "rgb":
-                layers[spec.key] = rgb[spec.level_WH]
-            elif spec.name == "gradient":
-                layers[spec.key] = self.gradient(spec, rgb[spec.level_WH])
-            else:
-                nearest = self._nearest[spec.level_WH]
-                layers[spec.key] = nearest(frame.arrays[spec.name], self._out[spec.key])
-        return layers
-
-    def gradient(self, spec: ArraySpec, rgb_HWC: Any) -> Array:
-        """The gradient field of one level's picture."""
-        assert spec.level_WH is not None
-        field_HW: Array = self._kernels[spec.key](rgb_HWC, self._regions[spec.level_WH], out=self._out[spec.key])
-        return field_HW
-
-    def _rgb_levels(self, rgb_HWC: Any) -> dict[tuple[int, int], Any]:
-        largest = area_resize(rgb_HWC, self._largest_rgb)
-        return {level: area_resize(largest, self._level_rgb[level]) for level in self._spec.levels_WH}

@@ -36,7 +36,7 @@ from gfield.frame import BadFrame, InputError, UserError, printable
 from gfield.listing import counted
 from gfield.manifest import Manifest, StoreError, read_manifest
 from gfield.object_path import Location, ObjectPath, location
-from gfield.shard_task import Record, read_record
+from gfield.records import Record, read_record
 from gfield.spec import FORMAT_VERSION, ArraySpec, StoreSpec, canonical, digest, refusals
 from gfield.turns import alone, lock_path
 

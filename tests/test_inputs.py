@@ -14,7 +14,7 @@ from gfield.frame import BadFrame, InputError
 from gfield.input_record import InputRecord
 from gfield.inputs import describe_files, quick_digest
 from gfield.manifest import Entry
-from gfield.shard_task import Record, read_record, record_path, write_record
+from gfield.records import Record, read_record, record_path, write_record
 
 
 @pytest.fixture

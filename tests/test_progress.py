@@ -13,7 +13,8 @@ from gfield import progress
 from gfield.blockfile import BLOCK_BYTES, BlockFile
 from gfield.build import build_store
 from gfield.progress import progress_path
-from gfield.shard_task import Job, build_shard, forget_records, read_record
+from gfield.records import forget_records, read_record
+from gfield.shard_task import Job, build_shard
 from gfield.sources.nyuv2 import NyuV2
 from gfield.specify import make_spec
 from gfield.staging import Staging

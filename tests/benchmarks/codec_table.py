@@ -16,7 +16,7 @@ from numcodecs import Zstd, blosc
 
 from gfield.codec import CODEC_NAMES, Codec, codec_for
 from gfield.frame import BadFrame
-from gfield.shard_task import FrameLayers
+from gfield.layers import FrameLayers
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.specify import make_spec
 from gfield.worker import settle_worker

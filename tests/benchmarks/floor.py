@@ -25,9 +25,9 @@ import deflate
 import numpy as np
 
 from gfield.frame import BadFrame
+from gfield.layers import FrameLayers
 from gfield.levels import area_resize
 from gfield.quads import part_of
-from gfield.shard_task import FrameLayers
 from gfield.sources.nyuv2 import NyuV2, open_nyuv2
 from gfield.spec import ArraySpec, StoreSpec
 from gfield.specify import make_spec

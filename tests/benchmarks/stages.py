@@ -22,7 +22,7 @@ from blake3 import blake3
 from gfield.build import build_store
 from gfield.frame import BadFrame, Frame
 from gfield.inputs import describe_files
-from gfield.shard_task import FrameLayers
+from gfield.layers import FrameLayers
 from gfield.sources.nyuv2 import NyuV2, open_nyuv2
 from gfield.spec import StoreSpec
 from gfield.specify import make_spec

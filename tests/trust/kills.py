@@ -17,8 +17,8 @@ import numpy as np
 from gfield.build import BuildReport, build_store
 from gfield.field import FieldParams
 from gfield.manifest import Entry, read_manifest
+from gfield.records import read_record
 from gfield.shard import hash_file
-from gfield.shard_task import read_record
 from gfield.spec import StoreSpec
 from gfield.staging import Staging
 from gfield.worker import available_cpus

@@ -13,8 +13,8 @@ from gfield.field import FieldParams
 from gfield.files import TEMPORARY
 from gfield.frame import Source
 from gfield.manifest import StoreError
+from gfield.records import read_record
 from gfield.shard import hash_file
-from gfield.shard_task import read_record
 from gfield.sources.nyuv2 import open_nyuv2
 from gfield.spec import StoreSpec
 from gfield.specify import make_spec
