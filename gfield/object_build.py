@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, item
 from gfield.spec import ArraySpec, StoreSpec
 from gfield.staging import BuildError, is_of, tell_bad_frames
 from gfield.store import Store
+from gfield.workroom import workroom
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ def build_object_shard(job: ObjectJob, shard: int, on_frame: Callable[[], None] 
         for path, entry in known.files.items()
         if path in specs and whole(entry, specs[path].fingerprint, stamps[path], known.tags.get(path))
     }
-    with tempfile.TemporaryDirectory(prefix="gfield-") as folder:
-        local = _local_job(job, Path(folder), in_place)
+    with workroom() as folder:
+        local = _local_job(job, folder, in_place)
         fetched = _fetch_rgb(local, target, shard, specs, in_place)
-        local = _local_job(job, Path(folder), {path: entry for path, entry in in_place.items() if path not in fetched})
+        local = _local_job(job, folder, {path: entry for path, entry in in_place.items() if path not in fetched})
         write_record(local.records, local.scratch, shard, Record(in_place, known.bad))
         done = build_shard(local, shard, on_frame)
         if done.bad and job.on_error == "stop":

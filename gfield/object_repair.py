@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from blake3 import blake3
 
@@ -17,6 +15,7 @@ from gfield.publish import text_columns
 from gfield.records import Record, read_record, write_record
 from gfield.shard_task import Job, build_shard
 from gfield.store import Store
+from gfield.workroom import workroom
 
 
 def rebuild_objects(store: Store, damaged: set[str], source: Source, on_shard: Callable[[], None]) -> dict[str, Entry]:
@@ -41,8 +40,7 @@ def rebuild_objects(store: Store, damaged: set[str], source: Source, on_shard: C
         if not broken:
             continue
         whole = {path: store.manifest.files[path] for path in paths if path not in broken}
-        with tempfile.TemporaryDirectory(prefix="gfield-") as folder:
-            top = Path(folder)
+        with workroom() as top:
             for name in ("store", "records"):
                 (top / name).mkdir()
             job = Job(source, store.spec, top / "store", top / "records", top, "skip", elsewhere=frozenset(whole))

@@ -113,8 +113,9 @@ def listing(prefix: ObjectPath) -> dict[str, ObjectStamp]:
     """Every object below a prefix by its path there."""
 
     def ask() -> dict[str, ObjectStamp]:
-        pages = library(prefix.root).list(client(prefix.root), f"{prefix.key}/", chunk_size=_LISTED)
-        return {each["path"][len(prefix.key) + 1 :]: _stamp_of(each) for page in pages for each in page}
+        below = f"{prefix.key}/" if prefix.key else ""
+        pages = library(prefix.root).list(client(prefix.root), below or None, chunk_size=_LISTED)
+        return {each["path"].removeprefix(below): _stamp_of(each) for page in pages for each in page}
 
     return _patiently(prefix, ask)
 

@@ -205,7 +205,10 @@ def test_parts_build_in_a_bucket(bucket, nyu_mat, built):
     assert objects_below(f"{bucket}/nyu.zarr") == tree(built)
 
 
-def test_a_build_that_is_killed_goes_on(bucket, nyu_mat, built, proxy):
+def test_a_build_that_is_killed_goes_on_and_its_temporary_files_are_removed(
+    bucket, nyu_mat, built, proxy, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     command = [sys.executable, "-m", "cli", "build", "nyu", nyu_mat, f"{bucket}/nyu.zarr", "--frames-per-shard", "2"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while not proxy.asked("PUT", "building/0") and process.poll() is None:
@@ -215,10 +218,12 @@ def test_a_build_that_is_killed_goes_on(bucket, nyu_mat, built, proxy):
         gfield.open_store(f"{bucket}/nyu.zarr")
     kept = [path for path in listing(location(f"{bucket}/nyu.zarr.building")) if path[0].isdecimal()]
     assert kept
+    assert list(tmp_path.glob("gfield-work-*"))
     proxy.requests.clear()
     subprocess.run(command, check=True, capture_output=True)
     assert objects_below(f"{bucket}/nyu.zarr") == tree(built)
     assert len(proxy.asked("PUT", "rgb/c/")) <= 2 * (5 - len(kept))
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_thresholds_write_the_fields_alone(stored, source, proxy, tmp_path):
