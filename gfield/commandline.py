@@ -24,7 +24,7 @@ class Place(click.Path):
     """A path of this machine, or a URL that `gfield.object_path.location` knows."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from gfield.frame import InputError
+        from gfield.errors import InputError
         from gfield.object_path import location
 
         try:
@@ -59,14 +59,14 @@ class Commands(click.Group):
             click.echo("\nInterrupted.", err=True)
             ctx.exit(130)
         except OSError as error:
-            from gfield.frame import printable
+            from gfield.errors import printable
 
             where = f"{error.filename}: " if error.filename is not None else ""
             if not where and _output_is_lost():
                 where = "standard output: "
             raise click.ClickException(printable(f"{where}{error.strerror or error}")) from error
         except ValueError as error:
-            from gfield.frame import UserError
+            from gfield.errors import UserError
 
             if not isinstance(error, UserError):
                 raise

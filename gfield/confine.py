@@ -75,7 +75,7 @@ def call(name: str, what: str, arguments: Mapping[str, Any], data: bytes = b"") 
     OSError
         The process cannot be started, or somebody kills it, twice.
     """
-    from gfield.frame import InputError
+    from gfield.errors import InputError
 
     try:
         answer = _called(name, what, arguments, data)
@@ -99,7 +99,7 @@ def start(*modules: str) -> None:
 
 
 def _explained(status: int, what: str) -> Exception:
-    from gfield.frame import InputError
+    from gfield.errors import InputError
 
     if status == -signal.SIGXCPU:
         return InputError(f"{what}: takes more than {SECONDS} s to parse; a file that is parsed at once wanted")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from gfield.frame import UserError
+from gfield.errors import UserError
 from gfield.object_path import ObjectPath
 
 _FIRST_PATIENCE_S = 1.5

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from gfield.frame import InputError
+from gfield.errors import InputError
 
 SCHEMES = ("s3", "https", "http")
 READ_ONLY = ("https", "http")

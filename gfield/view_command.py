@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,21 +28,30 @@ def view(store: Location, port: int | None, source: Location | None, wanted: boo
     """
     import webbrowser
 
-    from gfield.frame import printable
+    from gfield.errors import printable
     from gfield.view.server import open_server
 
     with open_server(store, port, source) as server:
         try:
+            if not _looks_like_a_store(store):
+                server.load()
+                _ = server.shown  # which says what is wrong
             click.echo(printable(f"{store}: {server.address}  (Ctrl-C ends it)"))
             sys.stdout.flush()
             # Answers wait for each other, and for what is still being loaded, a tenth of the usual time.
             sys.setswitchinterval(5e-4)
-            server.load()
+            server.load_meanwhile()
             if wanted if wanted is not None else _on_a_desktop():
                 webbrowser.open(server.address)
             server.serve_forever(poll_interval=0.1)
+            _ = server.shown  # it was ended, as there is none
         except KeyboardInterrupt:
             click.echo()
+
+
+def _looks_like_a_store(store: Location) -> bool:
+    """Whether there is what a store has, as far as that is told at once; else it is opened before it is shown."""
+    return isinstance(store, Path) and (store / "manifest" / "zarr.json").is_file()
 
 
 def _on_a_desktop() -> bool:

@@ -96,7 +96,8 @@ def within(names: frozenset[str], forbidden: set[str]) -> set[str]:
 CLUSTERS = {"gfield.clusters", "gfield.on_worker", "gfield.slurm", "gfield.where", "gfield.worker_check"}
 WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *CLUSTERS, *DASK}
 MUST_NOT_REACH = {
-    "gfield.frame": {"gfield"},
+    "gfield.errors": {"gfield"},
+    "gfield.frame": {*FILES} - {"gfield", "gfield.errors"},
     "gfield.files": {"gfield"},
     "gfield.field": INPUT_OUTPUT | {"gfield.files", "gfield.spec", "gfield.store", "gfield.sources"},
     "gfield.grmc": INPUT_OUTPUT,

@@ -256,6 +256,15 @@ def test_a_port_that_is_taken_is_named_and_the_next_is_taken_by_default(small_st
     assert "0<=x<=65535" in command("view", small_store, "--port", 65536, code=2).output
 
 
+def test_a_store_that_turns_out_to_be_damaged_ends_it(small_store, tmp_path):
+    broken = tmp_path / "broken.zarr"
+    (broken / "manifest").mkdir(parents=True)
+    whole = (small_store / "manifest" / "zarr.json").read_bytes()
+    (broken / "manifest" / "zarr.json").write_bytes(whole.replace(b"kitchen", b"chicken").replace(b"size", b"sise"))
+    said = command("view", broken, "--port", 0, code=1).output
+    assert f"Error: {broken}: the manifest is damaged" in said
+
+
 def test_the_default_port_gives_way(small_store):
     from gfield.view.server import FIRST_PORT, open_server
 

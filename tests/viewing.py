@@ -19,6 +19,7 @@ from gfield.view.server import ViewServer, open_server
 def served(store: Path, source: Path | None = None) -> Iterator[ViewServer]:
     """The server, at a free port."""
     with open_server(store, 0, source) as server:
+        server.load()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

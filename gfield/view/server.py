@@ -6,25 +6,28 @@ do not. Nothing is ever written, and no path of a request becomes a path of a fi
 
 from __future__ import annotations
 
-import importlib
 import json
 import secrets
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from gfield.frame import UserError, printable
-from gfield.manifest import StoreError
+from gfield.errors import UserError, printable
 from gfield.object_path import Location
 from gfield.view.answers import Answer
-from gfield.view.opened import Gone, Shown
+
+# What opens a store, and what answers are made with, takes longer to load than a browser to ask for the page: it is
+# loaded meanwhile.
+if TYPE_CHECKING:
+    from gfield.view.opened import Shown
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8800, 20
@@ -48,8 +51,8 @@ class ViewServer(ThreadingHTTPServer):
 
     Parameters
     ----------
-    shown
-        The store.
+    path
+        The store, which `load` opens.
     port
         Port of the loopback to listen on; 0 for any.
     source
@@ -65,9 +68,10 @@ class ViewServer(ThreadingHTTPServer):
     block_on_close = False
     allow_reuse_port = False
 
-    def __init__(self, shown: Shown, port: int, source: Location | None = None) -> None:
-        self.shown = shown
+    def __init__(self, path: Location, port: int, source: Location | None = None) -> None:
+        self.path = path
         self.source = source
+        self._opened: Future[Shown] = Future()
         self.token = secrets.token_urlsafe(9)
         folder = files("gfield.view")
         self.assets = {
@@ -82,9 +86,36 @@ class ViewServer(ThreadingHTTPServer):
         """The page's address."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
+    @property
+    def shown(self) -> Shown:
+        """The store, once it is open.
+
+        Raises
+        ------
+        StoreError
+            If there is no such store.
+        """
+        return self._opened.result()
+
     def load(self) -> None:
-        """Load what answers are made with, beside a browser that starts meanwhile."""
-        threading.Thread(target=importlib.import_module, args=("gfield.view.routes",)).start()
+        """Open the store, and load what answers are made with."""
+        try:
+            from gfield.view import routes  # noqa: F401
+            from gfield.view.opened import Shown
+
+            self._opened.set_result(Shown(self.path))
+        except BaseException as error:
+            self._opened.set_exception(error)
+
+    def load_meanwhile(self) -> None:
+        """`load` beside the serving, which it ends where there is no such store: `shown` then says why."""
+
+        def load() -> None:
+            self.load()
+            if self._opened.exception() is not None:
+                self.shutdown()
+
+        threading.Thread(target=load, daemon=True).start()
 
     def server_bind(self) -> None:
         """Bind, without asking a name server for this machine's name, as the base class would."""
@@ -181,6 +212,9 @@ class _Refused(UserError):
 
 
 def _status(error: UserError) -> HTTPStatus:
+    from gfield.manifest import StoreError
+    from gfield.view.opened import Gone
+
     if isinstance(error, _Refused):
         return error.status
     if isinstance(error, Gone):
@@ -193,25 +227,22 @@ def _refusal(line: str) -> Answer:
 
 
 def open_server(path: Location, port: int | None, source: Location | None = None) -> ViewServer:
-    """Open a store and take a port for it, the first free one of 8800 to 8819 or any where none is given.
+    """A server of a store, on the first free port of 8800 to 8819, or any, where none is given.
 
     Raises
     ------
-    StoreError
-        If there is no such store.
     UserError
         If the port that is given cannot be had.
     """
-    shown = Shown(path)
     if port is not None:
         try:
-            return ViewServer(shown, port, source)
+            return ViewServer(path, port, source)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(f"port {port} of {HOST}: {reason}; wanted a free one, such as --port 0 takes") from error
     for free in (*range(FIRST_PORT, FIRST_PORT + PORTS), 0):
         try:
-            return ViewServer(shown, free, source)
+            return ViewServer(path, free, source)
         except OSError:
             continue
     raise UserError(f"{HOST} has no free port")
