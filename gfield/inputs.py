@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def quick_digest(files: Sequence[Location]) -> str:
 def _blocks(file: Location, size: int, offsets: Sequence[int]) -> Iterator[bytes | memoryview]:
     """The block at each of the offsets, shorter at the end of the file."""
     if isinstance(file, ObjectPath):
-        ahead = _joined([(offset, min(_BLOCK, size - offset)) for offset in offsets if offset < size])
+        ahead = [(offset, min(_BLOCK, size - offset)) for offset in offsets if offset < size]
         with ranges_of(file, ahead) as read:
             yield from (read(*wanted) for wanted in ahead)
         return
@@ -61,17 +61,6 @@ def _blocks(file: Location, size: int, offsets: Sequence[int]) -> Iterator[bytes
         for offset in offsets:
             stream.seek(offset)
             yield stream.read(_BLOCK)
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges of which none follows right behind another one, up to a piece."""
-    joined: list[tuple[int, int]] = []
-    for offset, size in ranges:
-        if joined and sum(joined[-1]) == offset and joined[-1][1] + size <= PIECE:
-            joined[-1] = (joined[-1][0], joined[-1][1] + size)
-        else:
-            joined.append((offset, size))
-    return joined
 
 
 def _block_offsets(size: int, blocks: int) -> list[int]:

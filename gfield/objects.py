@@ -22,6 +22,8 @@ T = TypeVar("T")
 THREADS = 16  # requests that wait side by side
 _LONGEST_PAUSE_S = 10.0
 PIECE = 8 << 20
+_GAP_BYTES = 1 << 16  # which cost less than a request
+_AHEAD_BYTES = 16 << 20
 _LISTED = 1000
 _BLOCK_BYTES = 1 << 18
 _BLOCKS = 128
@@ -167,7 +169,9 @@ def side_by_side(call: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
 
 
 class ReadAhead:
-    """Ranges of one object in the order in which they are told, a few asked for before they are wanted.
+    """Ranges of one object in the order in which they are told, some asked for before they are wanted.
+
+    Those that follow close upon each other are one request.
 
     Parameters
     ----------
@@ -179,24 +183,43 @@ class ReadAhead:
 
     def __init__(self, path: ObjectPath, tag: str, ranges: Iterable[tuple[int, int]]) -> None:
         self._path, self._tag = path, tag
-        self._ahead = iter(ranges)
-        self._asked: deque[tuple[tuple[int, int], Future[memoryview]]] = deque()
+        self._ahead = _joined(ranges)
+        self._asked: deque[tuple[int, int, Future[memoryview]]] = deque()
+        self._bytes = 0  # asked for and not let go
 
     def read(self, start: int, length: int) -> memoryview:
         """The bytes of a range; those told before it are let go."""
         while True:
-            while len(self._asked) < THREADS // 2 and (wanted := next(self._ahead, None)) is not None:
-                self._asked.append((wanted, _waiting().submit(read_range, self._path, *wanted, self._tag)))
+            while self._bytes < _AHEAD_BYTES and (wanted := next(self._ahead, None)) is not None:
+                self._asked.append((*wanted, _waiting().submit(read_range, self._path, *wanted, self._tag)))
+                self._bytes += wanted[1]
             if not self._asked:
                 return read_range(self._path, start, length, self._tag)
-            asked, future = self._asked.popleft()
-            if asked == (start, length):
-                return future.result()
+            first, size, future = self._asked[0]
+            if first <= start and start + length <= first + size:
+                return future.result()[start - first : start - first + length]
+            self._asked.popleft()
+            self._bytes -= size
 
     def close(self) -> None:
         """Let go of what was asked for and is not wanted any more."""
         while self._asked:
-            self._asked.pop()[1].cancel()
+            self._asked.pop()[2].cancel()
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Ranges as they are to be asked for: those that follow close upon each other together, up to a piece."""
+    first = size = 0
+    for start, length in ranges:
+        gap = start - first - size
+        if size and 0 <= gap <= _GAP_BYTES and start + length - first <= PIECE:
+            size = start + length - first
+            continue
+        if size:
+            yield first, size
+        first, size = start, length
+    if size:
+        yield first, size
 
 
 class RangedFile(io.RawIOBase):

@@ -382,3 +382,12 @@ def test_workers_of_a_cluster_build_in_a_bucket_by_credentials_of_their_own(buck
         run(*words, "--scheduler", cluster.address)
     assert objects_below(f"{bucket}/nyu.zarr") == tree(built)
     assert {path.split("/")[0] for path in listing(location(bucket + "/"))} == {"nyu.zarr"}
+
+
+def test_chunks_of_the_input_that_lie_together_are_one_request(bucket, nyu_mat, built, proxy, tmp_path):
+    put_tree(nyu_mat.parent, f"{bucket}/raw")
+    source = gfield.open_nyuv2(f"{bucket}/raw/{nyu_mat.name}")
+    proxy.requests.clear()
+    frames = [np.array(frame.arrays["depth"]) for frame in source.read(0, 10, frozenset({"depth"}))]
+    assert np.array_equal(frames, gfield.open_store(built).read("640x480/depth", range(10)))
+    assert len(proxy.asked("GET", nyu_mat.name)) < 10
