@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gfield.chunks import past_caches
-from gfield.codec import ChecksumError
+from gfield.codec import ChecksumError, Codec
 from gfield.manifest import MANIFEST_PATH, Manifest, StoreError, read_manifest
 from gfield.object_path import SCHEMES, Location, ObjectPath
 from gfield.objects import side_by_side
@@ -36,6 +36,19 @@ def because(error: Exception) -> str:
     reason = error.strerror or str(error)
     ours = error.errno in _OURS or (str(error.filename).partition(":")[0] in SCHEMES and error.errno != errno.ENOENT)
     return reason if ours else f"{reason}; {REPAIR}"
+
+
+def open_shard(place: Location, frames_per_shard: int, codec: Codec) -> Shard | RemoteShard:
+    """A shard, wherever it lies.
+
+    Raises
+    ------
+    OSError, ChecksumError
+        If it cannot be had, or its index is damaged.
+    """
+    if isinstance(place, ObjectPath):
+        return RemoteShard(place, frames_per_shard, codec)
+    return Shard(place, frames_per_shard, codec)
 
 
 class ShardReader:
@@ -116,14 +129,10 @@ class ShardReader:
         if wanted is None:
             raise StoreError(f"{self.path}: {path} is not in the manifest; `gfield build` makes it again")
         frames_per_shard, place = self.spec.frames_per_shard, self.path / path
-        found: Shard | RemoteShard
         try:
-            if not isinstance(place, ObjectPath):
-                found = Shard(place, frames_per_shard, array.codec)
-            elif self.cache is None:
-                found = RemoteShard(place, frames_per_shard, array.codec)
-            else:
-                found = Shard(cached_shard(place, wanted, self.cache), frames_per_shard, array.codec)
+            if isinstance(place, ObjectPath) and self.cache is not None:
+                place = cached_shard(place, wanted, self.cache)
+            found = open_shard(place, frames_per_shard, array.codec)
         except (OSError, ChecksumError) as error:
             self.refuse_others(path)
             raise StoreError(f"{self.path}: {path}: {because(error)}") from error

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from gfield.codec import ChecksumError
 from gfield.field import FieldKernel, FieldParams
 from gfield.frame import InputError
 from gfield.levels import area_resize
@@ -24,6 +25,7 @@ from gfield.object_path import ObjectPath
 from gfield.objects import THREADS, listing
 from gfield.places import is_there
 from gfield.shard import hash_file
+from gfield.shard_reader import open_shard
 from gfield.spec import ArraySpec, level_name
 from gfield.store import Store
 from gfield.worker import available_cpus, settle_worker
@@ -156,10 +158,11 @@ def _damaged_frames(store: Store, path: str) -> str:
     for array in store.arrays.values():
         for shard in range(store.spec.shards):
             if array.shard_path(shard) == path:
-                frames = store.spec.shard_frames(shard)
-                bad = [row for row in frames if not _readable(store, array, row)]
-                if len(bad) == len(frames):
+                try:
+                    open_shard(store.path / path, store.spec.frames_per_shard, array.codec)
+                except (OSError, ChecksumError):
                     return ", no frame of it can be read"
+                bad = [row for row in store.spec.shard_frames(shard) if not _readable(store, array, row)]
                 return f", frames {', '.join(map(str, bad))} fail their checksums" if bad else ""
     return ""
 
