@@ -167,8 +167,8 @@ def build_store(
     if isinstance(target, ObjectPath):
         object_job = ObjectJob(source, ObjectStaging(target, spec), on_error)
 
-        def run(items: Sequence[Any]) -> list[ShardDone]:
-            return _run(object_job, items, where, on_frames, on_note)
+        def run(job: ObjectJob, items: Sequence[Any]) -> list[ShardDone]:
+            return _run(job, items, where, on_frames, on_note)
 
         built = build_objects(object_job, run, overwrite=overwrite, part=part, on_start=on_start)
         return _report(source, target, spec, built.state, started, built.done, built.forgotten, built.manifest)
@@ -270,8 +270,8 @@ def _run(
                 on_frames(result.frames)
 
     if where.in_process:
-        # One more than there are processors, since a thread waits for the disk at the end of a shard.
-        threads = available_cpus() + 1
+        # More than there are processors, since a thread waits at the end of a shard: for the disk, longer for a bucket.
+        threads = available_cpus() + (3 if isinstance(job, ObjectJob) else 1)
         run_in_process(_task, job, items, threads=threads, on_done=on_done, on_frame=lambda: on_frames(1))
         return done
     with open_cluster(where, on_note) as client, wanted_of(job.source.inputs(), job.scratch) as wanted:

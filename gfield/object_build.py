@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -44,11 +44,14 @@ class ObjectJob:
         What the store is to hold, and where.
     on_error
         Whether a frame that cannot be read stops the build, or is left empty and listed.
+    nothing
+        Whether there was nothing when it began, so that no shard need be looked for.
     """
 
     source: Source
     staging: ObjectStaging
     on_error: OnError = "stop"
+    nothing: bool = False
 
     @property
     def spec(self) -> StoreSpec:
@@ -77,7 +80,7 @@ class Built(NamedTuple):
 
 def build_objects(
     job: ObjectJob,
-    run: Callable[[Sequence[Any]], list[ShardDone]],
+    run: Callable[[ObjectJob, Sequence[Any]], list[ShardDone]],
     *,
     overwrite: bool,
     part: tuple[int, int] | None,
@@ -95,7 +98,7 @@ def build_objects(
         As of `gfield.build.build_store`.
     """
     staging, spec = job.staging, job.spec
-    current = staging.begin(overwrite)
+    current, nothing = staging.begin(overwrite)
     if current is not None:
         Store(staging.target, current, spec).check_files()
         staging.clear()
@@ -105,12 +108,12 @@ def build_objects(
     try:
         forgotten = _check_inputs(job) if part is None or part[0] == 1 else 0
         on_start(sum(len(spec.shard_frames(item)) for item in items if item != INPUTS))
-        for _ in range(3):
-            done += run(items)
+        for attempt in range(3):
+            done += run(replace(job, nothing=nothing and attempt == 0), items)
             if job.on_error == "stop" and (bad := [frame for shard in done for frame in shard.bad]):
                 finished = len(staging.finished_shards(listing(staging.target)))
                 raise BuildError(tell_bad_frames(bad, finished, spec.shards))
-            manifest = publish_objects(job)
+            manifest = publish_objects(job, {shard.shard: shard.record for shard in done if shard.record is not None})
             if manifest is not None or part is not None:
                 return Built("built" if manifest else "part", manifest, done, forgotten)
         raise BuildError(f"{staging.records}: other builders undo what is done here; {_AGAIN}")
@@ -141,7 +144,7 @@ def build_object_shard(job: ObjectJob, shard: int, on_frame: Callable[[], None] 
     """
     staging, target = job.staging, job.staging.target
     specs = {spec.shard_path(shard): spec for spec in job.spec.array_specs().values()}
-    known = staging.known(shard)
+    known = Record() if job.nothing else staging.known(shard)
     if job.on_error == "stop" and known.bad:
         known = Record()
     stamps = dict(zip(known.files, side_by_side(lambda path: stamp(target / path), known.files), strict=True))
@@ -170,8 +173,9 @@ def build_object_shard(job: ObjectJob, shard: int, on_frame: Callable[[], None] 
                 raise BuildError(f"{target}: another build with other parameters has taken over; {_AGAIN}")
             return ShardDone(shard, done.frames, 0, record.bad)
         tags.update(zip(made, side_by_side(lambda path: put(target / path, local.store / path), made), strict=True))
-    write_record(staging.records, staging.records, shard, Record(record.files, record.bad, tags))
-    return done
+    known = Record(record.files, record.bad, tags)
+    write_record(staging.records, staging.records, shard, known)
+    return replace(done, record=known)
 
 
 def published(staging: ObjectStaging) -> Manifest | None:
@@ -213,8 +217,10 @@ def _fetch_rgb(
     return wanted
 
 
-def publish_objects(job: ObjectJob) -> Manifest | None:
+def publish_objects(job: ObjectJob, known: Mapping[int, Record]) -> Manifest | None:
     """Put metadata, text columns and, last, the manifest beside a complete set of shards; None if some are missing.
+
+    The records that are known need not be read.
 
     Raises
     ------
@@ -223,7 +229,7 @@ def publish_objects(job: ObjectJob) -> Manifest | None:
     """
     staging, target = job.staging, job.staging.target
     found = listing(target)
-    records = staging.finished_shards(found)
+    records = staging.finished_shards(found, known)
     described = InputRecord(staging.records, staging.records).read()[1]
     if len(records) < job.spec.shards or described is None:
         if (manifest := published(staging)) is not None:

@@ -26,13 +26,20 @@ from gfield.frame import BadFrame
 from gfield.listing import counted
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError, read_manifest
 from gfield.object_path import ObjectPath
-from gfield.objects import ObjectStamp, create, listing, put, remove
+from gfield.objects import ObjectStamp, create, listing, put, remove, side_by_side
 from gfield.places import is_there, read_file
 from gfield.records import Record, read_record
 from gfield.spec import FORMAT_VERSION, StoreSpec, note, read_note
 from gfield.staging import BuildError, is_of, refuse_differences
 
 _ANEW = "--overwrite builds it anew"
+
+
+class Begun(NamedTuple):
+    """The manifest of the very store that is wanted, where that is there; and whether nothing at all is there."""
+
+    current: Manifest | None
+    nothing: bool
 
 
 class Before(NamedTuple):
@@ -65,8 +72,8 @@ class ObjectStaging:
         """The manifest of the store that was there."""
         return self.records / "before.json"
 
-    def begin(self, overwrite: bool) -> Manifest | None:
-        """Take the claim, unless the very store that is wanted is there: then its manifest is given back.
+    def begin(self, overwrite: bool) -> Begun:
+        """Take the claim, unless the very store that is wanted is there.
 
         Raises
         ------
@@ -76,10 +83,11 @@ class ObjectStaging:
         """
         current = None if overwrite else self.finished()
         if current is not None and is_of(current, self.spec):
-            return current
+            return Begun(current, False)
         wanted = note(self.spec.to_json())
-        is_ours = not create(self.claim, wanted) and self.is_claimed()
-        if not is_ours:
+        is_new = create(self.claim, wanted)
+        is_ours = not is_new and self.is_claimed()
+        if not (is_new or is_ours):
             self._take_over(overwrite)
             put(self.claim, wanted)
         if overwrite and not (is_ours and self.before_update is None):  # else its records are of another part
@@ -91,7 +99,7 @@ class ObjectStaging:
             put(self.before, note(before))
             self.__dict__.pop("before_update", None)
         self.retire()
-        return None
+        return Begun(None, is_new and current is None)
 
     def is_claimed(self) -> bool:
         """Whether it is still this store that is being built there."""
@@ -123,10 +131,19 @@ class ObjectStaging:
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def finished_shards(self, found: Mapping[str, ObjectStamp]) -> dict[int, Record]:
-        """Records of the shard numbers that are whole, of what a listing of the target has found."""
+    def finished_shards(
+        self, found: Mapping[str, ObjectStamp], known: Mapping[int, Record] | None = None
+    ) -> dict[int, Record]:
+        """Records of the shard numbers that are whole, of what a listing of the target has found.
+
+        Those that are known to this process need not be read.
+        """
         specs = self.spec.array_specs().values()
-        records = {shard: self.known(shard) for shard in range(self.spec.shards)}
+        shards = range(self.spec.shards)
+        _ = self.before_update  # once, and not by each of the threads
+        records = dict(known or {})
+        unread = [shard for shard in shards if shard not in records]
+        records |= zip(unread, side_by_side(self.known, unread), strict=True)
 
         def lies_there(path: str, fingerprint: str, record: Record) -> bool:
             entry, there = record.files.get(path), found.get(path)
@@ -136,7 +153,7 @@ class ObjectStaging:
 
         return {
             shard: record
-            for shard, record in records.items()
+            for shard, record in sorted(records.items())
             if all(lies_there(spec.shard_path(shard), spec.fingerprint, record) for spec in specs)
         }
 

@@ -65,12 +65,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ShardDone:
-    """A task's result: frames looked at, bytes written (0 where all was in place), frames that could not be read."""
+    """A task's result: frames looked at, bytes written (0 where all was in place), frames that could not be read.
+
+    Of a shard in a bucket also its ``record``, which would else have to be asked for.
+    """
 
     shard: int
     frames: int
     bytes_written: int
     bad: tuple[BadFrame, ...]
+    record: Record | None = None
 
 
 def items_of(spec: StoreSpec, part: tuple[int, int] | None) -> list[Any]:

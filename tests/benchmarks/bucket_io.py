@@ -29,7 +29,8 @@ def main() -> None:
         pairs = sum(len(batch.arrays["rgb"]) for batch in islice(batches, steps))
         rates.append(pairs / (time.perf_counter() - started))
     later = rates[1:]
-    print(json.dumps({"first": rates[0], "later": len(later) / sum(1 / rate for rate in later)}))
+    told = {"first": rates[0]} | ({"later": len(later) / sum(1 / rate for rate in later)} if later else {})
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
