@@ -69,7 +69,7 @@ class FieldParams:
     >>> FieldParams(low=300)
     Traceback (most recent call last):
         ...
-    gfield.frame.InputError: thresholds are low 300 and high 200, wanted low <= high
+    gfield.errors.InputError: thresholds are low 300 and high 200, wanted low <= high
     """
 
     low: int = 50
