@@ -139,7 +139,8 @@ def test_a_worker_with_another_gfield_that_comes_in_mid_build_spoils_nothing(clu
 
     def on_note(note):
         notes.append(note)
-        cluster.add_worker(env=environ)
+        # Elsewhere, since an installation in place leaves its own version in the checkout.
+        cluster.add_worker(env=environ, cwd=tmp_path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gfield.dispatch._LOOK_EVERY_S", 0.05)
