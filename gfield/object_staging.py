@@ -81,6 +81,8 @@ class ObjectStaging:
             If there is something else than a store, or a store or an unfinished build that differs in what cannot be
             changed, and is not to be overwritten.
         """
+        if overwrite:
+            self._refuse_strangers()
         current = None if overwrite else self.finished()
         if current is not None and is_of(current, self.spec):
             return Begun(current, False)
@@ -197,11 +199,7 @@ class ObjectStaging:
         except StoreError as error:
             if is_there(self.target / MANIFEST_PATH):
                 raise BuildError(f"{error}; {_ANEW}") from error
-            if not is_there(self.claim) and (others := listing(self.target)):
-                raise BuildError(
-                    f"{self.target}: {counted(len(others), 'object')} such as {min(others)} and no manifest, wanted a "
-                    "store, or nothing; it was left as it is"
-                ) from error
+            self._refuse_strangers()
             return None
         version = manifest.attributes.get("gfield_format")
         if version != FORMAT_VERSION:
@@ -212,6 +210,16 @@ class ObjectStaging:
             raise BuildError(f"{error}; {_ANEW}") from error
         refuse_differences(self.target, seen, self.spec, _ANEW)
         return manifest
+
+    def _refuse_strangers(self) -> None:
+        """See that what lies at the target is a store, finished or not, or nothing: all else there will be removed."""
+        if is_there(self.target / MANIFEST_PATH) or is_there(self.claim):
+            return
+        if others := listing(self.target):
+            raise BuildError(
+                f"{self.target}: {counted(len(others), 'object')} such as {min(others)} and no manifest, wanted a "
+                "store, or nothing; it was left as it is"
+            )
 
     def _take_over(self, overwrite: bool) -> None:
         """See whether an unfinished build with other parameters may be gone on with by this one."""

@@ -264,8 +264,9 @@ def test_what_differs_is_refused_unless_it_is_to_be_overwritten(stored, nyu_mat,
 
 def test_what_is_no_store_is_left_alone(bucket, nyu_mat):
     put(location(f"{bucket}/photos/a.jpg"), b"mine")
-    said = run("build", "nyu", nyu_mat, f"{bucket}/photos", code=1)
-    assert "1 object such as a.jpg and no manifest" in said
+    for options in ([], ["--overwrite"]):
+        said = run("build", "nyu", nyu_mat, f"{bucket}/photos", *options, code=1)
+        assert "1 object such as a.jpg and no manifest" in said
     assert objects_below(f"{bucket}/photos") == {"a.jpg": b"mine"}
 
 
