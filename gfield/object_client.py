@@ -111,7 +111,7 @@ def _client(root: str, patience_s: float) -> Any:
         "retry_timeout": timedelta(seconds=patience_s),
     }
     scheme, _, place = root.partition("://")
-    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    bundle = (os.environ.get("AWS_CA_BUNDLE") if scheme == "s3" else None) or os.environ.get("SSL_CERT_FILE")
     options: Any = {} if bundle is None else {"root_certificate": _read(bundle)}
     silence_s = min(_LONGEST_SILENCE_S, max(2.0, patience_s))
     options |= {"read_timeout": timedelta(seconds=silence_s), "timeout": timedelta(minutes=10)}
@@ -125,8 +125,12 @@ def _client(root: str, patience_s: float) -> Any:
 
 
 def _read(bundle: str) -> bytes:
-    with open(bundle, "rb") as file:
-        return file.read()
+    try:
+        with open(bundle, "rb") as file:
+            return file.read()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{bundle}: {reason}; AWS_CA_BUNDLE or SSL_CERT_FILE names it, certificates wanted") from error
 
 
 def _s3_config(root: str) -> dict[str, Any]:
@@ -161,6 +165,8 @@ def errors_of(path: ObjectPath) -> Iterator[None]:
     exceptions = library(path.root).exceptions
     try:
         yield
+    except UserError:
+        raise
     except FileNotFoundError as error:
         _answered.add(path.root)
         if "NoSuchBucket" in str(error):

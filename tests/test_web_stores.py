@@ -69,6 +69,9 @@ def test_over_tls(built, serve, tmp_path, monkeypatch):
     key, certificate, authority = certified(tmp_path)
     url = f"https://localhost:{serve(built.parent, certificate, key)}/{built.name}"
     assert "or none whose certificate is known: SSL_CERT_FILE" in run("info", url, code=1)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    object_client.forget()
+    assert "none.pem: No such file or directory; AWS_CA_BUNDLE or SSL_CERT_FILE names it" in run("info", url, code=1)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     object_client.forget()
     assert "root hash" in run("info", url)
