@@ -38,6 +38,10 @@ class BrokenAnswer(OSError):
     """An answer that has begun and is not whole; asked for again, it may be."""
 
 
+class Refused(OSError):
+    """An answer that says no, with a code of the server's own."""
+
+
 class MissingExtra(UserError):
     """A library that is not installed, with the name of the extra that brings it."""
 
@@ -58,8 +62,8 @@ def library(root: str) -> Any:
     return obstore
 
 
-def client(root: str) -> Any:
-    """The client of a bucket or host: an obstore store.
+def client(root: str, *, bulk_delete: bool = True) -> Any:
+    """The client of a bucket or host: an obstore store, which removes many objects by one request or each by its own.
 
     A root that has answered once is waited for longer, for ``GFIELD_PATIENCE`` seconds: a typing error is told in two
     seconds, and a disturbance in the midst of a long run is sat out.
@@ -72,7 +76,7 @@ def client(root: str) -> Any:
         If there are no credentials.
     """
     patience_s = longest_wait_s()
-    return _client(root, patience_s if root in _answered else min(_FIRST_PATIENCE_S, patience_s))
+    return _client(root, patience_s if root in _answered else min(_FIRST_PATIENCE_S, patience_s), bulk_delete)
 
 
 def longest_wait_s() -> float:
@@ -97,7 +101,7 @@ def forget() -> None:
 
 
 @functools.cache
-def _client(root: str, patience_s: float) -> Any:
+def _client(root: str, patience_s: float, bulk_delete: bool) -> Any:
     library(root)
     from obstore.store import HTTPStore, S3Store
 
@@ -118,7 +122,7 @@ def _client(root: str, patience_s: float) -> Any:
     if scheme != "s3":
         options["allow_http"] = scheme == "http"
         return HTTPStore(root, client_options=options, retry_config=retry)
-    config = _s3_config(root)
+    config = _s3_config(root) | ({} if bulk_delete else {"disable_bulk_delete": True})
     endpoint = config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     options["allow_http"] = (endpoint or os.environ.get("AWS_ENDPOINT", "")).startswith("http://")
     return S3Store(place, client_options=options, retry_config=retry, **config)
@@ -182,7 +186,7 @@ def errors_of(path: ObjectPath) -> Iterator[None]:
     except (exceptions.BaseError, ValueError, RuntimeError) as error:
         if _BROKEN.search(str(error)):
             raise BrokenAnswer(errno.EIO, "the answer broke off", str(path)) from error
-        raise OSError(errno.EIO, _explained(error), str(path)) from error
+        raise (Refused if _code(error) else OSError)(errno.EIO, _explained(error), str(path)) from error
     else:
         _answered.add(path.root)
 

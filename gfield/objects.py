@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from gfield.object_client import BrokenAnswer, client, errors_of, library, longest_wait_s
+from gfield.object_client import BrokenAnswer, Refused, client, errors_of, library, longest_wait_s
 from gfield.object_path import ObjectPath
 
 T = TypeVar("T")
@@ -112,14 +112,21 @@ def stamp(path: ObjectPath) -> ObjectStamp | None:
 
 
 def listing(prefix: ObjectPath) -> dict[str, ObjectStamp]:
-    """Every object below a prefix by its path there."""
+    """Every object below a prefix by its path there, but for the marks of folders.
+
+    Those are empty objects ``folder/``, which consoles and file systems put there, and which obstore lists without
+    their slash: what is empty is asked after by name.
+    """
+    below = f"{prefix.key}/" if prefix.key else ""
 
     def ask() -> dict[str, ObjectStamp]:
-        below = f"{prefix.key}/" if prefix.key else ""
         pages = library(prefix.root).list(client(prefix.root), below or None, chunk_size=_LISTED)
         return {each["path"].removeprefix(below): _stamp_of(each) for page in pages for each in page}
 
-    return _patiently(prefix, ask)
+    found = _patiently(prefix, ask)
+    found.pop(prefix.key, None)  # the prefix's own mark
+    marks = {path for path, stamped in found.items() if not stamped.size and stamp(prefix / path) is None}
+    return {path: stamped for path, stamped in found.items() if path not in marks}
 
 
 def put(path: ObjectPath, data: bytes | Path) -> str:
@@ -139,8 +146,10 @@ def put(path: ObjectPath, data: bytes | Path) -> str:
 def create(path: ObjectPath, data: bytes) -> bool:
     """Write a small object where there is none; False where there is one.
 
-    Where a server knows no conditions, who comes last wins.
+    Where a server knows no conditions, or passes over them in silence, who comes last of two at once wins.
     """
+    if stamp(path) is not None:
+        return False
     try:
         with errors_of(path):
             try:
@@ -153,14 +162,28 @@ def create(path: ObjectPath, data: bytes) -> bool:
 
 
 def remove(paths: Sequence[ObjectPath]) -> None:
-    """Remove objects of one bucket; those that are not there are no error."""
-    if paths:
-        with errors_of(paths[0]):
-            try:
-                library(paths[0].root).delete(client(paths[0].root), [path.key for path in paths])
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise
+    """Remove objects of one bucket; those that are not there are no error.
+
+    Many go by one request; each by its own where the server does not know that one (Google's storage), or answers it
+    with what is no answer (JuiceFS's gateway).
+    """
+    if not paths:
+        return
+    try:
+        _remove(client(paths[0].root), paths)
+    except (BrokenAnswer, Refused):
+        each = client(paths[0].root, bulk_delete=False)
+        for _ in side_by_side(lambda path: _remove(each, [path]), paths):
+            pass
+
+
+def _remove(store: Any, paths: Sequence[ObjectPath]) -> None:
+    with errors_of(paths[0]):
+        try:
+            library(paths[0].root).delete(store, [path.key for path in paths])
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise
 
 
 def side_by_side(call: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:

@@ -87,12 +87,16 @@ class Proxy:
         All that were made.
     fault
         Says of a request what is to go wrong with it; "" for nothing.
+    is_plain
+        Whether it knows no more than plainer servers do: it passes over conditions of a put, and refuses to remove
+        many objects by one request.
     """
 
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     fault: Callable[[Request], Fault] = lambda request: ""
     stall_s: float = 0.0
+    is_plain: bool = False
 
     def asked(self, method: str, within: str = "") -> list[Request]:
         """The requests of a method whose path has something in it."""
@@ -141,6 +145,11 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.told.stall_s)
             self._hang_up()
             return
+        if self.told.is_plain and self.command == "POST" and "delete" in self.path:
+            self._answer(400, [], b"<Error><Code>InvalidArgument</Code></Error>")
+            return
+        if self.told.is_plain and self.command == "PUT":
+            del self.headers["If-None-Match"]
         connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=60)
         connection.request(self.command, self.path, body, dict(self.headers.items()))
         answer = connection.getresponse()

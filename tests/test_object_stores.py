@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import h5py
 import numpy as np
@@ -224,6 +226,39 @@ def test_a_build_that_is_killed_goes_on_and_its_temporary_files_are_removed(
     assert objects_below(f"{bucket}/nyu.zarr") == tree(built)
     assert len(proxy.asked("PUT", "rgb/c/")) <= 2 * (5 - len(kept))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_without_conditions_and_without_removal_of_many_at_once_will_do(bucket, nyu_mat, built, proxy):
+    proxy.is_plain = True
+    url = f"{bucket}/nyu.zarr"
+    words = ("build", "nyu", nyu_mat, url, "--frames-per-shard", 2)
+    run(*words, "--part", "2/3")
+    kept = [path for path in listing(location(f"{url}.building")) if path[0].isdecimal()]
+    assert kept
+    assert "unfinished" in run(*words[:-1], 5, code=1)
+    proxy.requests.clear()
+    run(*words)
+    assert objects_below(url) == tree(built)
+    assert len(proxy.asked("PUT", "640x480/rgb/c/")) == 5 - len(kept)
+    assert not listing(location(f"{url}.building"))
+    assert proxy.asked("DELETE", "building/claim.json")
+
+
+def test_marks_of_folders_are_no_objects(bucket, nyu_mat, built, server):
+    """As a console's "create folder" leaves them."""
+    target = f"{bucket}/out/nyu.zarr"
+    for mark in ("out/", "out/nyu.zarr/", "out/nyu.zarr/640x480/"):
+        connection = http.client.HTTPConnection("127.0.0.1", server)
+        connection.request("PUT", f"/{urlsplit(bucket).netloc}/{mark}", b"",
+                           {"Authorization": "AWS testing:x"})  # fmt: skip
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert not listing(location(target))
+    run("build", "nyu", nyu_mat, target, "--frames-per-shard", 2)
+    run("verify", target)
+    assert objects_below(target) == tree(built)
+    put(location(f"{target}/640x480/stray"), b"")
+    assert "unknown file: 640x480/stray" in run("verify", target, code=3)
 
 
 def test_other_thresholds_write_the_fields_alone(stored, source, proxy, tmp_path):

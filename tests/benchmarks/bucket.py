@@ -1,8 +1,9 @@
-"""Building and streaming from a bucket against the disk: a real S3 server, moto's, on loopback on the same machine.
+"""Building and streaming from a bucket against the disk.
 
-The server is a Python process that has one of the machine's cores to itself while it answers, and copies the whole
-object for each range of it that is asked for. So the disk's share of its own figures is told too: what plain puts of
-the same bytes take.
+Without ``--bucket`` the server is moto's, on loopback: a Python process that has one of the machine's cores to itself
+while it answers, and copies the whole object for each range of it that is asked for. So its own share is told too: what
+plain puts of the same bytes take. ``--bucket s3://NAME`` measures a server that runs already, with the credentials and
+the endpoint of the environment; what is written goes below ``gfield-benchmark/`` and is removed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ EPOCHS = 2
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The URL of a bucket of a new server, whose environment is this process's meanwhile."""
+def server(given: str) -> Iterator[str]:
+    """The URL to write below: of the bucket that is given, or of a new server, whose environment is ours meanwhile."""
+    if given:
+        url = f"{given.rstrip('/')}/gfield-benchmark"
+        emptied(url)
+        yield url
+        emptied(url)
+        return
     process, port = start_server()
     before = dict(os.environ)
     os.environ.update(settings(port))
@@ -46,7 +53,7 @@ def bucket_figure(plan: Plan) -> Figure:
     """Measure."""
     mat, rounds = plan.mat(plan.frames), min(3, plan.rounds)
     levels = ("--level", "640x480", "--level", "320x240")
-    with server() as url:
+    with server(plan.bucket) as url:
         tell("putting the input")
         put(location(f"{url}/raw/{mat.name}"), mat)
 
@@ -77,7 +84,7 @@ def bucket_figure(plan: Plan) -> Figure:
     local, first, kept, ranges = streams.values()
     plan.fresh("store.zarr")
     return Figure(
-        f"A bucket of moto's server on loopback, {plan.frames} frames",
+        f"A bucket of {(plan.bucket and 'the server at hand') or 'moto, on loopback'}, {plan.frames} frames",
         [
             Line("build on the disk", "s", disk),
             Line("build into the bucket", "s", into),

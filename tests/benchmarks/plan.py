@@ -24,6 +24,8 @@ class Plan:
         How often builds are timed, and things of a second or less.
     quick
         Whether to see only that everything runs.
+    bucket
+        A bucket, or a prefix of one, of a server that runs already; empty for moto's.
     """
 
     seed: Seed
@@ -36,6 +38,7 @@ class Plan:
     rounds: int = 5
     short_rounds: int = 15
     quick: bool = False
+    bucket: str = ""
 
     def mat(self, frames: int) -> Path:
         """A .mat of so many frames."""

@@ -1,6 +1,7 @@
 """Measure the figures that this package promises, print them as one table, and keep JSON and pictures in build/bench.
 
-``python tests/benchmarks/run.py [--quick] [--only NAME] [--frames N] [--rounds N] [--mat FILE] [--scratch DIR]``
+``python tests/benchmarks/run.py [--quick] [--only NAME] [--frames N] [--rounds N] [--mat FILE] [--scratch DIR]
+[--bucket URL]``
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of a build (5)")
     parser.add_argument("--mat", type=Path, help="a .mat whose frames are repeated, one frame a chunk")
     parser.add_argument("--scratch", type=Path, help="folder on the disk to measure on (the system's temporary one)")
+    parser.add_argument("--bucket", default="", help="s3://BUCKET[/PREFIX] of a server that runs (moto's, begun here)")
     return parser.parse_args()
 
 
@@ -120,7 +122,7 @@ def main() -> None:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the scratch folder goes with the process
     sizes: dict[str, Any] = dict(QUICK) if options.quick else {}
-    sizes |= {name: value for name in ("frames", "rounds") if (value := getattr(options, name)) is not None}
+    sizes |= {name: value for name in ("frames", "rounds", "bucket") if (value := getattr(options, name)) is not None}
     facts = machine()
     print(", ".join(f"{name} {value}" if name in ("Python", *LIBRARIES) else value for name, value in facts.items()))
     if options.quick:
