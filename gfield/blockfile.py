@@ -30,6 +30,9 @@ class BlockFile:
     ----------
     path
         Name of the file, which must not exist.
+    durable
+        Whether it is to outlive this process. Else it goes through the cache, since it will be read soon, and need
+        never reach the disk.
 
     Raises
     ------
@@ -37,10 +40,11 @@ class BlockFile:
         If it cannot be created; from `append` and `finish`, if something of what was appended cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self._durable = durable
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._file = os.open(path, flags | _DIRECT, 0o666)
+            self._file = os.open(path, flags | (_DIRECT if durable else 0), 0o666)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -76,12 +80,13 @@ class BlockFile:
             os.lseek(self._file, place, os.SEEK_SET)
 
     def finish(self) -> None:
-        """Write what is left, force everything to the disk, and close."""
+        """Write what is left, force everything to the disk if it is durable, and close."""
         self._await_writing()
         if self._filled:
             self._write(self._padded())
             os.ftruncate(self._file, self.size)
-        os.fsync(self._file)
+        if self._durable:
+            os.fsync(self._file)
         self.close()
 
     def close(self) -> None:

@@ -53,14 +53,16 @@ class ShardWriter:
         Length of the index; a store's last shard leaves the rest of it empty.
     codec
         Encoding of every chunk.
+    durable
+        Whether the file is to outlive this process; see `gfield.blockfile.BlockFile`.
     """
 
-    def __init__(self, path: Path, frames_per_shard: int, codec: Codec) -> None:
+    def __init__(self, path: Path, frames_per_shard: int, codec: Codec, *, durable: bool = True) -> None:
         self._codec = codec
         self._index_F2 = np.full((frames_per_shard, 2), ABSENT, dtype="<u8")
         self._frames = 0
         self._hash = blake3()
-        self._file = BlockFile(path)
+        self._file = BlockFile(path, durable=durable)
 
     def append(self, frame: npt.NDArray[np.generic]) -> None:
         """Encode one frame and add it behind the last one."""

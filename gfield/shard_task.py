@@ -47,6 +47,8 @@ class Job:
         any finished store, unless something is made of them; `gfield verify` is what reads them.
     elsewhere
         Shards that are in place, and not in ``store``: in the bucket that the store is built in.
+    durable
+        Whether shards are to outlive this process: not those that are put elsewhere, and then removed.
     progress
         Whether to keep what is done of a shard, for whoever goes on with it if this process dies: on a cluster, where
         workers come and go.
@@ -60,6 +62,7 @@ class Job:
     on_error: OnError = "stop"
     finished: Path | None = None
     elsewhere: frozenset[str] = frozenset()
+    durable: bool = True
     progress: bool = False
 
 
@@ -199,7 +202,9 @@ def _write_shards(
         for spec in todo:
             temporaries[spec.key] = temporary_name(job.scratch)
             stack.callback(temporaries[spec.key].unlink, missing_ok=True)
-            writers[spec.key] = ShardWriter(temporaries[spec.key], job.spec.frames_per_shard, spec.codec)
+            writers[spec.key] = ShardWriter(
+                temporaries[spec.key], job.spec.frames_per_shard, spec.codec, durable=job.durable
+            )
             stack.callback(writers[spec.key].close)
         empty = {spec.key: np.full(spec.frame_shape, spec.fill, spec.dtype) for spec in todo}
         done = progress.go_on(writers) if progress is not None else 0
@@ -219,7 +224,7 @@ def _write_shards(
         with ThreadPoolExecutor(len(todo)) as pool:
             finished = list(pool.map(lambda spec: writers[spec.key].finish(), todo))
             paths = [spec.shard_path(shard) for spec in todo]
-            list(pool.map(lambda spec, path: _put_in_place(temporaries[spec.key], job.store, path, spec), todo, paths))
+            list(pool.map(lambda spec, path: _put_in_place(job, temporaries[spec.key], path, spec), todo, paths))
         entries = {
             path: Entry(size, blake3, spec.fingerprint)
             for spec, path, (size, blake3) in zip(todo, paths, finished, strict=True)
@@ -227,16 +232,17 @@ def _write_shards(
         return entries, tuple(bad)
 
 
-def _put_in_place(finished: Path, store: Path, shard_path: str, spec: ArraySpec) -> None:
+def _put_in_place(job: Job, finished: Path, shard_path: str, spec: ArraySpec) -> None:
     """Give a finished shard its name, and force that to the disk.
 
     The shards' own folders are most folders of a store. Forced to the disk here, other tasks compute meanwhile.
     """
-    path = store / shard_path
-    make_folder(path.parent, store)
+    path = job.store / shard_path
+    make_folder(path.parent, job.store)
     finished.replace(path)
-    for folder in own_folders(path, spec):
-        sync_folder(folder)
+    if job.durable:
+        for folder in own_folders(path, spec):
+            sync_folder(folder)
 
 
 def _arrays_from_source(
