@@ -77,7 +77,7 @@ def print_plan(plan: Plan, spec: StoreSpec, source: Source, target: Location) ->
 
 def verify_summary(report: VerifyReport, store: Location) -> str:
     """The findings, and the verdict."""
-    verdict = f"{len(report.findings)} findings" if report.findings else "all good"
+    verdict = counted(len(report.findings), "finding") if report.findings else "all good"
     return "\n".join(
         [
             *(printable(f"{finding.kind}: {finding.message}") for finding in report.findings),

@@ -26,6 +26,9 @@ from gfield.store import open_store
 from gfield.view.build_command import build_command
 from gfield.view.opened import Choice, Opened
 
+from .test_densedepth import archive_files, eigen_files
+from .test_densedepth import write as write_archive
+from .test_nyu_raw import add_pairs
 from .viewing import ask, request, served
 
 ROOT = Path(__file__).parents[1]
@@ -205,7 +208,26 @@ def make3d_folder(tmp_path_factory) -> Path:
     return folder / "make3d"
 
 
-def sources(nyu_mat: Path, pictures: Path, make3d: Path) -> dict[str, tuple[list[object], Path]]:
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory) -> Path:
+    """A miniature of nyu_data.zip, that of nyu_test.zip beside it."""
+    folder = tmp_path_factory.mktemp("archives")
+    write_archive(folder / "nyu_test.zip", eigen_files())
+    return write_archive(folder / "nyu_data.zip", archive_files())
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """Recordings of two scenes in NYU's raw layout."""
+    folder = tmp_path_factory.mktemp("raw")
+    add_pairs(folder / "den_0010", 2, pixels=True)
+    add_pairs(folder / "kitchen_0004a", 1, pixels=True)
+    return folder
+
+
+def sources(
+    nyu_mat: Path, pictures: Path, make3d: Path, archives: Path, recordings: Path
+) -> dict[str, tuple[list[object], Path]]:
     """Builds with options of all sorts: what to build, and the input to name."""
     return {
         "plain": (["nyu", nyu_mat], nyu_mat),
@@ -214,17 +236,22 @@ def sources(nyu_mat: Path, pictures: Path, make3d: Path) -> dict[str, tuple[list
         "auto": (["nyu", nyu_mat, "--level", "80x60", "--auto"], nyu_mat),
         "images": (["images", pictures, "--size", "64x48", "--on-error", "skip"], pictures),
         "make3d": (["make3d", make3d, "--level", "240x320"], make3d),
+        "densedepth": (["densedepth", archives, "--level", "80x60",
+                        "--test", archives.parent / "nyu_test.zip"], archives),
+        "nyu-raw": (["nyu-raw", recordings, "--split", "train", "--level", "80x60"], recordings),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("which", ["plain", "much", "auto", "images", "make3d"])
-def test_the_printed_command_changes_the_fields_and_nothing_else(nyu_mat, pictures, make3d_folder, tmp_path, which):
-    arguments, source = sources(nyu_mat, pictures, make3d_folder)[which]
+@pytest.mark.parametrize("which", ["plain", "much", "auto", "images", "make3d", "densedepth", "nyu-raw"])
+def test_the_printed_command_changes_the_fields_and_nothing_else(
+    nyu_mat, pictures, make3d_folder, archives, recordings, tmp_path, which
+):
+    arguments, source = sources(nyu_mat, pictures, make3d_folder, archives, recordings)[which]
     target = tmp_path / "it's a store.zarr"
     command("build", *arguments[:2], target, *arguments[2:])
     before = open_store(target)
     same = build_command(before, FieldParams.from_dict(before.spec.operator), source)
-    assert same.note == ""
+    assert same.note.startswith("Add --every, --max-gap") if which == "nyu-raw" else same.note == ""
     assert "nothing was written" in command(*shlex.split(same.text)[1:]).stdout
     other = FieldParams(31, 97, l2_gradient=which == "images")
     command(*shlex.split(build_command(before, other, source).text)[1:])
