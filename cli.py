@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfield.commands import gfield
+from gfield.commandline.main import gfield
 from train.commands import train
 
 __all__ = ["gfield", "train"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfield.commands import gfield
+from gfield.commandline.main import gfield
 
 if __name__ == "__main__":
     gfield(prog_name="python -m gfield")

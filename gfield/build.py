@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfield.adopt import adopt_staging, adopt_store, make_anew
+from gfield.bucket.build import ObjectJob, build_object_shard, build_objects
+from gfield.bucket.staging import ObjectStaging
+from gfield.cluster.errors import UnfitWorker
+from gfield.cluster.where import Where, open_cluster
+from gfield.cluster.worker_check import check_cluster, wanted_of
 from gfield.frame import BadFrame, LeftOut, Source, UserError
 from gfield.input_record import InputRecord
 from gfield.listing import counted
 from gfield.manifest import Manifest
-from gfield.object_build import ObjectJob, build_object_shard, build_objects
 from gfield.object_path import Location, ObjectPath
-from gfield.object_staging import ObjectStaging
 from gfield.places import is_there
 from gfield.progress import frames_kept
 from gfield.publish import complete_store
@@ -46,9 +49,7 @@ from gfield.staging import (
 )
 from gfield.store import Store
 from gfield.turns import alone
-from gfield.where import Where, open_cluster
 from gfield.worker import available_cpus
-from gfield.worker_check import UnfitWorker, check_cluster, wanted_of
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def _run(
     on_note: Callable[[str], None],
 ) -> list[ShardDone]:
     # Dask is imported for a run alone: finding a store finished takes a second, and would take more with it.
-    from gfield.dispatch import run_in_process, run_on_cluster
+    from gfield.cluster.dispatch import run_in_process, run_on_cluster
 
     done: list[ShardDone] = []
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gfield.bucket.staging import ObjectStaging
 from gfield.frame import BadFrame, Source
 from gfield.layers import FrameLayers
 from gfield.manifest import Manifest
 from gfield.object_path import Location, ObjectPath
-from gfield.object_staging import ObjectStaging
 from gfield.objects import listing
 from gfield.spec import StoreSpec
 from gfield.staging import Staging, checked_target, finished_store, is_of, other_stagings

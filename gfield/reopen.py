@@ -1,6 +1,6 @@
 """With which options a source is opened again, so that it has the frames of a store that was built of it.
 
-Heavy things are imported inside the functions, as in `gfield.build_commands`, which names these there.
+Heavy things are imported inside the functions, as in `gfield.commandline.build`, which names these there.
 """
 
 from __future__ import annotations

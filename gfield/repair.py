@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from gfield.bucket.repair import rebuild_objects
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Source
 from gfield.inputs import quick_digest
 from gfield.manifest import Entry, StoreError
 from gfield.object_path import ObjectPath
-from gfield.object_repair import rebuild_objects
 from gfield.publish import text_columns, write_metadata
 from gfield.records import Record, read_record, write_record
 from gfield.shard_task import Job, build_shard

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from gfield.build import build_store
-from gfield.clusters import local_cluster
-from gfield.dispatch import run_on_cluster
+from gfield.cluster.dispatch import run_on_cluster
+from gfield.cluster.errors import ClusterError
+from gfield.cluster.opening import local_cluster
 from gfield.specify import make_spec
 from gfield.staging import Staging
-from gfield.worker_check import ClusterError
 
 from .dask_clusters import Cluster
 from .trees import tree

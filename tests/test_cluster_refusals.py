@@ -16,10 +16,11 @@ from click.testing import CliRunner
 import cli
 import gfield
 from gfield.build import build_store
-from gfield.clusters import existing_cluster
+from gfield.cluster.errors import ClusterError, UnfitWorker
+from gfield.cluster.opening import existing_cluster
+from gfield.cluster.worker_check import Wanted, check_cluster, wanted_of, why_unfit
 from gfield.specify import make_spec
 from gfield.staging import Staging
-from gfield.worker_check import ClusterError, UnfitWorker, Wanted, wanted_of, why_unfit
 
 from .dask_clusters import Cluster
 from .environments import PYTHON_WITHOUT, with_version, without
@@ -103,6 +104,15 @@ def test_a_server_that_is_no_scheduler_is_told_of_in_one_line():
     assert str(raised.value) == f"{address}: no Dask scheduler answers there ({answers})"
 
 
+def test_a_scheduler_that_ends_while_workers_are_looked_at_is_told_of_in_one_line(cluster, tmp_path):
+    with existing_cluster(cluster.address, timeout_s=2) as client:
+        cluster.scheduler.kill()
+        cluster.scheduler.wait()
+        with pytest.raises(ClusterError, match="the Dask scheduler has ended") as raised:
+            check_cluster(client, Wanted((), (), tmp_path), lambda _note: None)
+    assert "\n" not in str(raised.value)
+
+
 @contextmanager
 def unfit(cluster, source, spec, target):
     """A build that is refused before its first task; its one line is what comes of it."""
@@ -143,7 +153,7 @@ def test_a_worker_with_another_gfield_that_comes_in_mid_build_spoils_nothing(clu
         cluster.add_worker(env=environ, cwd=tmp_path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gfield.dispatch._LOOK_EVERY_S", 0.05)
+        patch.setattr("gfield.cluster.dispatch._LOOK_EVERY_S", 0.05)
         with pytest.raises(UnfitWorker) as raised:
             build_store(source, staging.target, spec, scheduler=cluster.address, on_note=on_note)
     assert f"gfield 9.9.9 there, {gfield.__version__} here" in str(raised.value)
@@ -163,7 +173,7 @@ def test_a_worker_without_gfield_is_named(cluster, source, spec, tmp_path):
 
 @pytest.mark.slow
 def test_one_without_gfield_that_comes_later_is_told_of_too(cluster, source, spec, tmp_path, monkeypatch):
-    monkeypatch.setattr("gfield.dispatch._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("gfield.cluster.dispatch._LOOK_EVERY_S", 0.05)
     environ = without(tmp_path / "packages", "gfield")
 
     def on_note(_note):

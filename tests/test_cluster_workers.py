@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from gfield import dispatch, open_nyuv2
+from gfield import open_nyuv2
 from gfield.build import build_store
-from gfield.clusters import existing_cluster
+from gfield.cluster import dispatch
+from gfield.cluster.errors import ClusterError
+from gfield.cluster.opening import existing_cluster
 from gfield.sources.nyuv2 import NyuV2
 from gfield.specify import make_spec
 from gfield.staging import Staging
-from gfield.worker_check import ClusterError
 
 from .dask_clusters import Cluster
 from .trees import tree

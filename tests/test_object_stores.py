@@ -20,12 +20,12 @@ from click.testing import CliRunner
 import cli
 import gfield
 from gfield import object_client
+from gfield.bucket.build import ObjectJob, build_object_shard
+from gfield.bucket.staging import ObjectStaging
 from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.manifest import StoreError
-from gfield.object_build import ObjectJob, build_object_shard
 from gfield.object_path import location
-from gfield.object_staging import ObjectStaging
 from gfield.objects import listing, put, remove
 from gfield.specify import make_spec
 from gfield.staging import BuildError

@@ -93,8 +93,7 @@ def within(names: frozenset[str], forbidden: set[str]) -> set[str]:
     return {name for name in names if any(f"{name}.".startswith(f"{module}.") for module in forbidden)}
 
 
-CLUSTERS = {"gfield.clusters", "gfield.on_worker", "gfield.slurm", "gfield.where", "gfield.worker_check"}
-WRITERS = {"gfield.build", "gfield.dispatch", "gfield.shard_task", "gfield.staging", "gfield.sources", *CLUSTERS, *DASK}
+WRITERS = {"gfield.build", "gfield.cluster", "gfield.shard_task", "gfield.staging", "gfield.sources", *DASK}
 MUST_NOT_REACH = {
     "gfield.errors": {"gfield"},
     "gfield.frame": {*FILES} - {"gfield", "gfield.errors"},
@@ -162,13 +161,13 @@ def test_train_builds_on_the_public_names_alone():
     """And some rooms of it on pieces that both halves share: the command line, the terminal, whole files."""
     shared = {
         "train.cache": {"gfield.chunks"},
-        "train.command_options": {"gfield.commandline"},
-        "train.commands": {"gfield.commandline", "gfield.console"},
+        "train.command_options": {"gfield.commandline.pieces"},
+        "train.commands": {"gfield.commandline.pieces", "gfield.console"},
         "train.display": {"gfield.console"},
         "train.files": {"gfield.files"},
         "train.report.page": {"gfield.webpage"},
         "train.report.write": {"gfield.console"},
-        "train.study.commands": {"gfield.commandline"},
+        "train.study.commands": {"gfield.commandline.pieces"},
         "train.study.listing": {"gfield.console"},
         "train.study.page": {"gfield.console"},
         "train.study.run": {"gfield.console"},
@@ -248,7 +247,7 @@ def test_a_build_on_threads_loads_neither_distributed_nor_zarr(nyu_mat, tmp_path
         ("gfield/new.py", "from gfield.build import build_store", True),
         ("gfield/sources/new.py", "from gfield.sources.nyuv2 import open_nyuv2", True),
         ("gfield/new.py", "from gfield.store import open_store", False),
-        ("gfield/dispatch.py", "import dask", False),
+        ("gfield/cluster/dispatch.py", "import dask", False),
         ("train/new.py", "import torch", False),
     ],
 )

@@ -11,11 +11,11 @@ from contextlib import suppress
 
 import pytest
 
-from gfield.workroom import workroom
+from gfield.bucket.workroom import workroom
 
 USE_ONE = """
 import sys
-from gfield.workroom import workroom
+from gfield.bucket.workroom import workroom
 with workroom() as folder:
     (folder / "big").touch()
     print(folder, flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gfield.commandline import Level, place_type
+from gfield.commandline.pieces import Level, place_type
 
 __all__ = ["ENCODERS", "device_option", "next_step", "path_type", "place_type", "say", "size_option"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gfield.commandline import Commands, Level
+from gfield.commandline.pieces import Commands, Level
 from train.command_options import ENCODERS, device_option, next_step, path_type, place_type, say, size_option
 from train.report.commands import report
 from train.study.commands import study

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import gfield.dispatch  # noqa: F401
+import gfield.cluster.dispatch  # noqa: F401
 from gfield.build import build_store
 from gfield.files import temporary_name
 from gfield.frame import BadFrame, Frame

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gfield.commands import gfield as gfield_command
+from gfield.commandline.main import gfield as gfield_command
 from gfield.worker import settle_worker
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import Child, ChildDied
@@ -53,7 +53,7 @@ class _Ended:
 
 def _prepare(folder: Path) -> Kit:
     settle_worker()
-    for module in ("gfield.dispatch", "train.study.jobs", "train.study.plan"):  # once, and not in each child
+    for module in ("gfield.cluster.dispatch", "train.study.jobs", "train.study.plan"):  # once, and not in each child
         importlib.import_module(module)
     return kit(folder)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gfield.build import BuildReport, build_store
+from gfield.cluster.errors import ClusterError
 from gfield.field import FieldParams
 from gfield.manifest import Entry, read_manifest
 from gfield.records import read_record
@@ -22,7 +23,6 @@ from gfield.shard import hash_file
 from gfield.spec import StoreSpec
 from gfield.staging import Staging
 from gfield.worker import available_cpus
-from gfield.worker_check import ClusterError
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.checks import check_readable, check_store
 from tests.trust.children import Child, ChildDied, in_child

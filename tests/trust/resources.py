@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import cli  # noqa: F401  # what is forked from this process shall find all loaded
-from gfield.clusters import local_cluster  # noqa: F401
+from gfield.cluster.opening import local_cluster  # noqa: F401
 from tests.trust.campaign import Campaign, Wrong
 from tests.trust.children import in_child
 from tests.trust.inputs import Small, small

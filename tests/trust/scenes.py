@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import gfield.dispatch  # noqa: F401  loaded before the children are forked, not in each of them
+import gfield.cluster.dispatch  # noqa: F401  loaded before the children are forked, not in each of them
 from gfield.build import BuildReport, build_store
 from gfield.field import FieldParams
 from gfield.files import TEMPORARY

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gfield.commandline import Part, place_type
+from gfield.commandline.pieces import Part, place_type
 from train.study import TABLES
 
 if TYPE_CHECKING:

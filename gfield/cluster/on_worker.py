@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from gfield.worker_check import Wanted, refuse_unfit
+from gfield.cluster.worker_check import Wanted, refuse_unfit
 
 J = TypeVar("J")
 

@@ -1,4 +1,4 @@
-"""Run a build's tasks on Dask: on threads of this process, or on a cluster that `gfield.clusters` has opened."""
+"""Run a build's tasks on Dask: on threads of this process, or on a cluster that `gfield.cluster.opening` has opened."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from dask.callbacks import Callback
 from dask.threaded import get
 
-from gfield.clusters import ended_schedulers_told
-from gfield.on_worker import pack
-from gfield.worker_check import ClusterError, Wanted, check_versions
+from gfield.cluster.errors import ClusterError, ended_schedulers_told
+from gfield.cluster.on_worker import pack
+from gfield.cluster.worker_check import Wanted, check_versions
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -155,7 +155,7 @@ def _portable() -> Callable[[Any, bytes], Any]:
     """
 
     def run(item: Any, packed: bytes) -> Any:
-        from gfield.on_worker import run_packed
+        from gfield.cluster.on_worker import run_packed
 
         return run_packed(item, packed)
 

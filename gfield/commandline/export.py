@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gfield.commandline import Level, place_type
+from gfield.commandline.pieces import Level, place_type
 
 if TYPE_CHECKING:
     from gfield.object_path import Location

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gfield.build_commands import build, open_again, plan
-from gfield.commandline import Commands, json_option, path_type, place_type
-from gfield.export_command import export
-from gfield.view_command import view
+from gfield.commandline.build import build, open_again, plan
+from gfield.commandline.export import export
+from gfield.commandline.pieces import Commands, json_option, path_type, place_type
+from gfield.commandline.view import view
 
 if TYPE_CHECKING:
     from gfield.object_path import Location
@@ -66,10 +66,10 @@ def info(store: Location, as_json: bool) -> None:
 def verify(store: Location, every: bool, sample: int, source_path: Location | None, as_json: bool) -> None:
     """Check STORE: hashes, checksums, missing, swapped and stale shards, and fields against the operator."""
     from gfield import console
+    from gfield.commandline.summary import verify_summary
     from gfield.frame import printable
     from gfield.repair import repair_store
     from gfield.store import open_store
-    from gfield.summary import verify_summary
     from gfield.verify import verify_store
 
     opened = open_store(store)

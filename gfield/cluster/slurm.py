@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gfield.clusters import connected
+from gfield.cluster.errors import ClusterError
+from gfield.cluster.opening import connected
 from gfield.listing import counted
-from gfield.worker_check import ClusterError
 
 _SAY_EVERY_S = 30.0
 _LOOK_EVERY_S = 5.0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from gfield.commandline import Address, Decorator, Level, Part, json_option, path_type, place_type, stacked
+from gfield.commandline.pieces import Address, Decorator, Level, Part, json_option, path_type, place_type, stacked
 from gfield.confine import start
 from gfield.reopen import Options, as_densedepth_was_opened, as_nyu_raw_was_opened
 
@@ -290,8 +290,8 @@ def _check_where(options: dict[str, Any]) -> None:
 
 def _build(source: Source, target: Location, options: dict[str, Any]) -> None:
     from gfield.build import build_store
+    from gfield.commandline.summary import build_summary
     from gfield.console import as_json, progress
-    from gfield.summary import build_summary
 
     spec = _spec(source, options)
     json_wanted = options.pop("as_json")
@@ -320,9 +320,9 @@ def _tell_note(note: str) -> None:
 
 
 def _plan(source: Source, target: Location, options: dict[str, Any]) -> None:
+    from gfield.commandline.summary import print_plan
     from gfield.console import as_json
     from gfield.plan import plan_build
-    from gfield.summary import print_plan
 
     spec = _spec(source, options)
     planned = plan_build(source, target, spec, workers=options["workers"], overwrite=options["overwrite"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gfield.commandline import place_type
+from gfield.commandline.pieces import place_type
 
 if TYPE_CHECKING:
     from gfield.object_path import Location

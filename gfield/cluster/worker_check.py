@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from gfield.cluster.errors import UnfitWorker, ended_schedulers_told
 from gfield.frame import UserError
 from gfield.listing import counted
 from gfield.object_path import Location, ObjectPath
@@ -25,14 +26,6 @@ from gfield.software import DECIDING, version_of
 # These decide no byte, but Dask promises nothing between versions.
 _TOLD = ("python", "dask", "distributed")
 _LOOKS = 3
-
-
-class ClusterError(UserError):
-    """There is no cluster at the address, or it cannot run the tasks."""
-
-
-class UnfitWorker(ClusterError):
-    """A worker has other versions than the client, or does not see its files; the message names both."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +90,13 @@ def check_cluster(client: Any, wanted: Wanted, on_note: Callable[[str], None]) -
     ------
     UnfitWorker
         If one is unfit; names it, and what it has.
+    ClusterError
+        If the scheduler ends meanwhile.
     """
-    check_versions(client, on_note)
-    for address, why in client.run(why_unfit, wanted, on_error="return").items():
+    with ended_schedulers_told(OSError):  # no connection
+        check_versions(client, on_note)
+        told = client.run(why_unfit, wanted, on_error="return")
+    for address, why in told.items():
         if isinstance(why, str) and why:
             raise UnfitWorker(f"worker {address}: {why}")
 

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from blake3 import blake3
 
+from gfield.bucket.staging import ObjectStaging, whole
+from gfield.bucket.workroom import workroom
 from gfield.codec import ChecksumError
 from gfield.files import make_folder
 from gfield.frame import Source, UserError
@@ -19,7 +21,6 @@ from gfield.input_record import InputRecord
 from gfield.listing import counted
 from gfield.manifest import MANIFEST_PATH, Entry, Manifest, StoreError, read_manifest
 from gfield.object_path import ObjectPath
-from gfield.object_staging import ObjectStaging, whole
 from gfield.objects import listing, put, remove, side_by_side, stamp
 from gfield.publish import store_attributes, text_columns
 from gfield.records import Record, read_record, write_record
@@ -29,7 +30,6 @@ from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, item
 from gfield.spec import ArraySpec, StoreSpec
 from gfield.staging import BuildError, is_of, tell_bad_frames
 from gfield.store import Store
-from gfield.workroom import workroom
 
 
 @dataclass(frozen=True)

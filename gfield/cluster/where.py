@@ -45,8 +45,9 @@ def open_cluster(where: Where, on_note: Callable[[str], None]) -> Iterator[Any]:
     ClusterError
         If it cannot be reached or started.
     """
-    from gfield.clusters import ended_schedulers_told, existing_cluster, local_cluster, reported, tell_dashboard
-    from gfield.slurm import slurm_cluster
+    from gfield.cluster.errors import ended_schedulers_told
+    from gfield.cluster.opening import existing_cluster, local_cluster, reported, tell_dashboard
+    from gfield.cluster.slurm import slurm_cluster
 
     if where.scheduler is not None:
         opened = existing_cluster(where.scheduler)

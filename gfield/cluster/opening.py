@@ -7,7 +7,6 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from multiprocessing import resource_tracker
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gfield.worker_check import ClusterError
+from gfield.cluster.errors import ClusterError
 
 Note = Callable[[str], None]
 
@@ -108,28 +107,8 @@ def existing_cluster(address: str, timeout_s: float = 5.0) -> Iterator[Any]:
             yield client
 
 
-@contextmanager
-def ended_schedulers_told() -> Iterator[None]:
-    """Say in a line that the scheduler has ended, wherever in the block that shows.
-
-    Raises
-    ------
-    ClusterError
-        In place of what Dask raises then.
-    """
-    from distributed.client import ClosedClientError
-    from distributed.comm import CommClosedError
-
-    try:
-        yield
-    except (CancelledError, ClosedClientError, CommClosedError) as error:
-        raise ClusterError(
-            "the Dask scheduler has ended, or cancelled the tasks; what is done is kept, run the same command to go on"
-        ) from error
-
-
 def connected(cluster: Any, **options: Any) -> Any:
-    """A ``distributed.Client``; what Dask says of versions, in a table, `gfield.worker_check` says in a line.
+    """A ``distributed.Client``; what Dask says of versions, in a table, `gfield.cluster.worker_check` says in a line.
 
     Parameters
     ----------

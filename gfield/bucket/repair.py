@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from blake3 import blake3
 
+from gfield.bucket.workroom import workroom
 from gfield.frame import BadFrame, Source
 from gfield.hierarchy import hierarchy_files
 from gfield.manifest import Entry
@@ -15,7 +16,6 @@ from gfield.publish import text_columns
 from gfield.records import Record, read_record, write_record
 from gfield.shard_task import Job, build_shard
 from gfield.store import Store
-from gfield.workroom import workroom
 
 
 def rebuild_objects(store: Store, damaged: set[str], source: Source, on_shard: Callable[[], None]) -> dict[str, Entry]:

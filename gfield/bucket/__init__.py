@@ -1,0 +1,1 @@
+"""Stores in a bucket: build, bring up to date, repair."""
