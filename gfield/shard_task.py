@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from gfield.files import file_size, is_one_file, make_folder, sync_folder, temporary_name
 from gfield.frame import BadFrame, Source
 from gfield.layers import Array, FrameLayers
-from gfield.manifest import Entry
+from gfield.manifest import Entry, Manifest
 from gfield.progress import Progress
 from gfield.records import Record, read_record, write_record
 from gfield.shard import Shard, ShardWriter, hash_file
@@ -78,6 +78,15 @@ class ShardDone:
     bytes_written: int
     bad: tuple[BadFrame, ...]
     record: Record | None = None
+
+
+class Built(NamedTuple):
+    """What a build came to; see `gfield.build.BuildReport`."""
+
+    state: Literal["built", "unchanged", "part"]
+    manifest: Manifest | None
+    done: list[ShardDone]
+    forgotten: int
 
 
 def items_of(spec: StoreSpec, part: tuple[int, int] | None) -> list[Any]:

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gfield import build
+from gfield import build, folder_build
 from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.files import make_folder
@@ -329,15 +329,15 @@ def test_builders_that_run_at_once_help_each_other(nyu_mat, built, tmp_path):
 def test_a_builder_that_another_one_overtakes_ends_with_that_ones_store(source, built, tmp_path, monkeypatch, when):
     """The other has published the store and removed the folder that both worked in."""
     target, spec = tmp_path / "s", make_spec(source, frames_per_shard=2)
-    step = {"at its start": "InputRecord", "at its end": "_task"}[when]
-    overtaken = getattr(build, step)
+    module, step = {"at its start": (folder_build, "InputRecord"), "at its end": (build, "_task")}[when]
+    overtaken = getattr(module, step)
 
     def overtaking(*arguments):
-        monkeypatch.setattr(build, step, overtaken)
+        monkeypatch.setattr(module, step, overtaken)
         assert build_store(source, target, spec).state == "built"
         return overtaken(*arguments)
 
-    monkeypatch.setattr(build, step, overtaking)
+    monkeypatch.setattr(module, step, overtaking)
     report = build_store(source, target, spec)
     assert (report.state, report.root) == ("built", read_manifest(built).root)
     assert tree(target) == tree(built)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gfield import build
+from gfield import build, folder_build
 from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.files import make_folder
@@ -75,7 +75,7 @@ def test_who_waits_to_be_alone_is_alone_then(tmp_path):
 
 def test_who_waits_to_publish_finds_nothing_left_to_publish(source, spec, built, tmp_path, monkeypatch):
     """Not even where its own last task has just put a shard back under the folder's name."""
-    publish, swap_in = build._publish, build.swap_in
+    publish, swap_in = folder_build._publish, folder_build.swap_in
     is_ready, may_publish, reports = threading.Event(), threading.Event(), []
 
     def second():
@@ -93,8 +93,8 @@ def test_who_waits_to_publish_finds_nothing_left_to_publish(source, spec, built,
         may_publish.set()
         waiting.join(0.3)  # as long as it takes to do the wrong thing; what is right waits for the lock
 
-    monkeypatch.setattr(build, "_publish", waiting_publish)
-    monkeypatch.setattr(build, "swap_in", swapping_in)
+    monkeypatch.setattr(folder_build, "_publish", waiting_publish)
+    monkeypatch.setattr(folder_build, "swap_in", swapping_in)
     waiting = threading.Thread(target=second)
     waiting.start()
     is_ready.wait(60)
@@ -111,7 +111,7 @@ def test_a_builder_that_publishes_is_not_disturbed_by_one_of_another_store(
     """That one has all its shards too, and is about to publish them and to remove the folder of the first."""
     target = tmp_path / "s"
     build_store(source, target, other, part=(1, 2))
-    swap_in, publish = build.swap_in, build._publish
+    swap_in, publish = folder_build.swap_in, folder_build._publish
     publishes, may_publish, refused = threading.Event(), threading.Event(), []
 
     def rival():
@@ -131,8 +131,8 @@ def test_a_builder_that_publishes_is_not_disturbed_by_one_of_another_store(
             rivals.join(0.3)  # as long as it takes to do harm; what is right waits
         swap_in(staging)
 
-    monkeypatch.setattr(build, "_publish", waiting_publish)
-    monkeypatch.setattr(build, "swap_in", swapping_in)
+    monkeypatch.setattr(folder_build, "_publish", waiting_publish)
+    monkeypatch.setattr(folder_build, "swap_in", swapping_in)
     rivals = threading.Thread(target=rival)
     rivals.start()
     publishes.wait(60)
@@ -143,18 +143,18 @@ def test_a_builder_that_publishes_is_not_disturbed_by_one_of_another_store(
     assert names(tmp_path) == {"s"}
 
 
-@pytest.mark.parametrize("step", ["_task", "_publish"])
+@pytest.mark.parametrize(("module", "step"), [(build, "_task"), (folder_build, "_publish")])
 def test_a_builder_that_one_of_another_store_overtakes_says_so(
-    source, spec, other, other_built, tmp_path, monkeypatch, step
+    source, spec, other, other_built, tmp_path, monkeypatch, module, step
 ):
-    overtaken = getattr(build, step)
+    overtaken = getattr(module, step)
 
     def overtaking(*arguments):
-        monkeypatch.setattr(build, step, overtaken)
+        monkeypatch.setattr(module, step, overtaken)
         build_store(source, tmp_path / "s", other)
         return overtaken(*arguments)
 
-    monkeypatch.setattr(build, step, overtaking)
+    monkeypatch.setattr(module, step, overtaking)
     with pytest.raises(BuildError, match="removed by a build of s with other parameters, which has ended first"):
         build_store(source, tmp_path / "s", spec)
     assert tree(tmp_path / "s") == tree(other_built)
@@ -162,17 +162,17 @@ def test_a_builder_that_one_of_another_store_overtakes_says_so(
 
 def test_what_is_taken_over_is_of_the_store_that_stands_there(source, spec, other, tmp_path, monkeypatch):
     """And not of the one that stood there when the builder began."""
-    target, finished_store = tmp_path / "s", build.finished_store
+    target, finished_store = tmp_path / "s", folder_build.finished_store
     more = make_spec(source, levels_WH=LEVELS_WH, frames_per_shard=2, codec="raw", optional=["label"])
     build_store(source, target, spec)
 
     def then_another_builds(*arguments):
         found = finished_store(*arguments)
-        monkeypatch.setattr(build, "finished_store", finished_store)
+        monkeypatch.setattr(folder_build, "finished_store", finished_store)
         build_store(source, target, other)
         return found
 
-    monkeypatch.setattr(build, "finished_store", then_another_builds)
+    monkeypatch.setattr(folder_build, "finished_store", then_another_builds)
     build_store(source, target, more)
     build_store(source, tmp_path / "fresh", more)
     assert tree(target) == tree(tmp_path / "fresh")
@@ -182,7 +182,7 @@ def test_the_store_that_a_killed_builder_has_moved_aside_is_in_nobodys_way(sourc
     target = tmp_path / "s"
     build_store(source, target, spec)
     with monkeypatch.context() as killed:
-        killed.setattr(build, "remove", lambda folder: None)
+        killed.setattr(folder_build, "remove", lambda folder: None)
         build_store(source, target, spec, overwrite=True)
     assert names(tmp_path) > {"s"}
     build_store(source, target, spec, overwrite=True)
@@ -240,6 +240,6 @@ def test_a_folder_that_is_removed_just_when_it_is_found_to_be_there_is_missing(t
 def test_a_build_whose_work_is_undone_again_and_again_does_not_end_as_if_it_were_a_part(
     source, spec, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(build, "_publish", lambda *arguments: None)
+    monkeypatch.setattr(folder_build, "_publish", lambda *arguments: None)
     with pytest.raises(BuildError, match="other builders undo what is done here"):
         build_store(source, tmp_path / "s", spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gfield import build
+from gfield import folder_build
 from gfield.build import build_store
 from gfield.field import FieldParams
 from gfield.manifest import StoreError
@@ -33,7 +33,7 @@ def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_pat
     other = make_spec(source, frames_per_shard=2, field=FieldParams(low=20, high=90))
     files: set[int] = set()
     entries: dict[int, list[str]] = {}
-    fsync, swap_in = os.fsync, build.swap_in
+    fsync, swap_in = os.fsync, folder_build.swap_in
 
     def noting_fsync(descriptor):
         status = os.fstat(descriptor)
@@ -62,7 +62,7 @@ def test_all_is_on_the_disk_before_the_store_has_its_name(source, built, tmp_pat
     if not links:
         files.clear()
         monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(build, "swap_in", checking_swap_in)
+    monkeypatch.setattr(folder_build, "swap_in", checking_swap_in)
     build_store(source, target, make_spec(source, frames_per_shard=2))
     assert len(checked) == 1
     assert tree(target) == tree(built)
@@ -91,7 +91,7 @@ def killed_while_it_removes(monkeypatch):
 
     def run(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(build, "remove", killing)
+            patch.setattr(folder_build, "remove", killing)
             with pytest.raises(KeyboardInterrupt):
                 build_store(*arguments, **options)
 

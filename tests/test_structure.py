@@ -93,7 +93,15 @@ def within(names: frozenset[str], forbidden: set[str]) -> set[str]:
     return {name for name in names if any(f"{name}.".startswith(f"{module}.") for module in forbidden)}
 
 
-WRITERS = {"gfield.build", "gfield.cluster", "gfield.shard_task", "gfield.staging", "gfield.sources", *DASK}
+WRITERS = {
+    "gfield.build",
+    "gfield.cluster",
+    "gfield.folder_build",
+    "gfield.shard_task",
+    "gfield.staging",
+    "gfield.sources",
+    *DASK,
+}
 MUST_NOT_REACH = {
     "gfield.errors": {"gfield"},
     "gfield.frame": {*FILES} - {"gfield", "gfield.errors"},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from blake3 import blake3
 
@@ -26,7 +26,7 @@ from gfield.publish import store_attributes, text_columns
 from gfield.records import Record, read_record, write_record
 from gfield.remote_shard import cached_shard
 from gfield.shard import hash_file
-from gfield.shard_task import INPUTS, Job, OnError, ShardDone, build_shard, items_of
+from gfield.shard_task import INPUTS, Built, Job, OnError, ShardDone, build_shard, items_of
 from gfield.spec import ArraySpec, StoreSpec
 from gfield.staging import BuildError, is_of, tell_bad_frames
 from gfield.store import Store
@@ -67,15 +67,6 @@ class ObjectJob:
     def scratch(self) -> ObjectPath:
         """The same, since what is put is never seen half."""
         return self.staging.records
-
-
-class Built(NamedTuple):
-    """What `build_objects` did; see `gfield.build.BuildReport`."""
-
-    state: Literal["built", "unchanged", "part"]
-    manifest: Manifest | None
-    done: list[ShardDone]
-    forgotten: int
 
 
 def build_objects(
