@@ -103,10 +103,7 @@ def run_on_cluster(
     """
     from distributed import KilledWorker, as_completed
 
-    shared = _Shared(client, task, job, wanted)
-    died: Counter[Any] = Counter()
-    waited: Counter[Any] = Counter()
-    come: Counter[Any] = Counter()
+    shared, deaths = _Shared(client, task, job, wanted), _Deaths(wanted, progress_of)
     items_of = {shared.submit(item): item for item in items}
     try:
         with ended_schedulers_told(), _telling_of_no_workers(client, on_note):
@@ -115,13 +112,7 @@ def run_on_cluster(
                 try:
                     on_done(future.result())
                 except KilledWorker as error:
-                    begun = wanted is None or wanted.forget_begun(item)
-                    if (progress := progress_of(item)) > come[item]:
-                        come[item], died[item] = progress, 0
-                    (died if begun else waited)[item] += 1
-                    if died[item] == LIVES or waited[item] == _WAITED:
-                        raise ClusterError(_tell_deaths(item, error)) from error
-                    if begun:
+                    if deaths.were_of(item, error):
                         on_note(f"workers died at {_named(item)}; it is tried again")
                     again = shared.submit(item)
                     items_of[again] = item
@@ -160,6 +151,32 @@ def _portable() -> Callable[[Any, bytes], Any]:
         return run_packed(item, packed)
 
     return run
+
+
+class _Deaths:
+    """How often the workers died that a task was given to: while they did it, and while it waited there."""
+
+    def __init__(self, wanted: Wanted | None, progress_of: Callable[[Any], int]) -> None:
+        self._wanted, self._progress_of = wanted, progress_of
+        self._died: Counter[Any] = Counter()
+        self._waited: Counter[Any] = Counter()
+        self._come: Counter[Any] = Counter()
+
+    def were_of(self, item: Any, error: Any) -> bool:
+        """Whether the task was begun there, of which Dask's ``KilledWorker`` tells.
+
+        Raises
+        ------
+        ClusterError
+            If it is not to be given to workers any more.
+        """
+        begun = self._wanted is None or self._wanted.forget_begun(item)
+        if (progress := self._progress_of(item)) > self._come[item]:
+            self._come[item], self._died[item] = progress, 0
+        (self._died if begun else self._waited)[item] += 1
+        if self._died[item] == LIVES or self._waited[item] == _WAITED:
+            raise ClusterError(_tell_deaths(item, error)) from error
+        return begun
 
 
 @contextmanager
