@@ -121,10 +121,10 @@ def listing(prefix: ObjectPath) -> dict[str, ObjectStamp]:
 
     def ask() -> dict[str, ObjectStamp]:
         pages = library(prefix.root).list(client(prefix.root), below or None, chunk_size=_LISTED)
-        return {each["path"].removeprefix(below): _stamp_of(each) for page in pages for each in page}
+        listed = (each for page in pages for each in page if each["path"] != prefix.key)  # which is its own mark
+        return {each["path"].removeprefix(below): _stamp_of(each) for each in listed}
 
     found = _patiently(prefix, ask)
-    found.pop(prefix.key, None)  # the prefix's own mark
     marks = {path for path, stamped in found.items() if not stamped.size and stamp(prefix / path) is None}
     return {path: stamped for path, stamped in found.items() if path not in marks}
 

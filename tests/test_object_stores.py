@@ -258,7 +258,10 @@ def test_marks_of_folders_are_no_objects(bucket, nyu_mat, built, server):
     run("verify", target)
     assert objects_below(target) == tree(built)
     put(location(f"{target}/640x480/stray"), b"")
-    assert "unknown file: 640x480/stray" in run("verify", target, code=3)
+    put(location(f"{target}/out/nyu.zarr"), b"named as the store is")
+    said = run("verify", target, code=3)
+    assert "unknown file: 640x480/stray" in said
+    assert "unknown file: out/nyu.zarr" in said
 
 
 def test_other_thresholds_write_the_fields_alone(stored, source, proxy, tmp_path):

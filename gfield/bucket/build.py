@@ -184,8 +184,8 @@ def _local_job(job: ObjectJob, folder: Path, elsewhere: Mapping[str, Entry]) -> 
     store, records, scratch = (folder / name for name in ("store", "records", "scratch"))
     for place in (store, records, scratch):
         place.mkdir(exist_ok=True)
-    kept_elsewhere = frozenset(elsewhere)
-    return Job(job.source, job.spec, store, records, scratch, job.on_error, elsewhere=kept_elsewhere, durable=False)
+    known = frozenset(elsewhere)
+    return Job(job.source, job.spec, store, records, scratch, job.on_error, elsewhere=known, durable=False)
 
 
 def _fetch_rgb(

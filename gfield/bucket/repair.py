@@ -43,7 +43,8 @@ def rebuild_objects(store: Store, damaged: set[str], source: Source, on_shard: C
         with workroom() as top:
             for name in ("store", "records"):
                 (top / name).mkdir()
-            job = Job(source, store.spec, top / "store", top / "records", top, "skip", elsewhere=frozenset(whole))
+            known = frozenset(whole)
+            job = Job(source, store.spec, top / "store", top / "records", top, "skip", elsewhere=known, durable=False)
             write_record(job.records, job.scratch, shard, Record(whole, bad))
             build_shard(job, shard)
             record = read_record(job.records, shard)

@@ -93,8 +93,8 @@ def check_cluster(client: Any, wanted: Wanted, on_note: Callable[[str], None]) -
     ClusterError
         If the scheduler ends meanwhile.
     """
+    check_versions(client, on_note)
     with ended_schedulers_told(OSError):  # no connection
-        check_versions(client, on_note)
         told = client.run(why_unfit, wanted, on_error="return")
     for address, why in told.items():
         if isinstance(why, str) and why:
@@ -110,8 +110,11 @@ def check_versions(client: Any, on_note: Callable[[str], None] = lambda _note: N
     ------
     UnfitWorker
         If a worker has another version, or none.
+    ClusterError
+        If the scheduler has ended.
     """
-    told = client.get_versions(check=False, packages=list(DECIDING))
+    with ended_schedulers_told(OSError):  # no connection
+        told = client.get_versions(check=False, packages=list(DECIDING))
     here: Mapping[str, str | None] = told["client"]["packages"]
     unfit = {
         address: text for address, facts in told["workers"].items() if (text := _differences(here, facts, DECIDING))

@@ -34,8 +34,10 @@ def server(given: str) -> Iterator[str]:
     if given:
         url = f"{given.rstrip('/')}/gfield-benchmark"
         emptied(url)
-        yield url
-        emptied(url)
+        try:
+            yield url
+        finally:
+            emptied(url)
         return
     process, port = start_server()
     before = dict(os.environ)

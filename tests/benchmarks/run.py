@@ -114,7 +114,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mat", type=Path, help="a .mat whose frames are repeated, one frame a chunk")
     parser.add_argument("--scratch", type=Path, help="folder on the disk to measure on (the system's temporary one)")
     parser.add_argument("--bucket", default="", help="s3://BUCKET[/PREFIX] of a server that runs (moto's, begun here)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.bucket and not options.bucket.startswith("s3://"):
+        parser.error(f"--bucket is {options.bucket!r}, wanted s3://BUCKET or s3://BUCKET/PREFIX")
+    return options
 
 
 def main() -> None:
